@@ -1,0 +1,182 @@
+"""Finds a classifier by name (mini, local folder, hub id), checks it, loads it; trains a mini where none is cached.
+
+``trust_remote_code`` is never on. Weights are read from safetensors only, save the OPT ids of the zoo, whose
+repositories hold ``pytorch_model.bin``: those at the pinned revision, with ``weights_only=True``.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attrlab.bench.errors import UserError, unknown
+from attrlab.bench.types import Json
+from attrlab.bench.zoo import BY_MINI, BY_REPO, ZOO, ModelInfo
+
+CARD = "attrlab.json"
+"""What the trainer knows of a model it made, beside the weights."""
+
+HUB_TIMEOUT = 5.0
+"""Seconds to wait for the hub before saying that it cannot be reached."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A classifier on disk.
+
+    Attributes:
+        name: How the user called it.
+        folder: Where it is.
+        hash: BLAKE2 of its configuration, weights and tokenizer files.
+        info: Its record in the zoo, or None.
+        card: What the trainer wrote about it, or None.
+    """
+
+    name: str
+    folder: Path
+    hash: str
+    info: ModelInfo | None = None
+    card: Json | None = None
+
+
+def cache_dir() -> Path:
+    """Returns the folder for trained minis and converted data: ``$ATTRLAB_CACHE``, else ``~/.cache/attrlab``."""
+    return Path(os.environ.get("ATTRLAB_CACHE") or Path.home() / ".cache" / "attrlab")
+
+
+def is_mini(name: str) -> bool:
+    """Whether a name is one of the nine minis."""
+    return name in BY_MINI
+
+
+def find(name: str) -> Checkpoint:
+    """Returns the checkpoint that a local folder or hub id names (minis are found by the trainer).
+
+    Raises:
+        UserError: If there is no such folder, or the hub does not answer or does not know the id.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return read(name, folder)
+    by_short = {info.name: info.repo for info in ZOO}
+    repo = by_short.get(name, name)
+    if repo in BY_REPO:
+        return read(name, _download(BY_REPO[repo].repo, BY_REPO[repo]), BY_REPO[repo])
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(f"no such model folder: {name!r}; give a folder with config.json and model.safetensors")
+    if "/" not in name:
+        raise unknown("model", name, [*BY_MINI, *by_short, *BY_REPO])
+    return read(name, _download(name, None))
+
+
+def read(name: str, folder: Path, info: ModelInfo | None = None) -> Checkpoint:
+    """Returns the checkpoint in a folder, its files hashed.
+
+    Raises:
+        UserError: If the folder holds no configuration.
+    """
+    if not (folder / "config.json").is_file():
+        raise UserError(f"model folder {str(folder)!r} has no config.json; save the model with save_pretrained()")
+    card = folder / CARD
+    return Checkpoint(
+        name=name,
+        folder=folder,
+        hash=_hash(folder),
+        info=info,
+        card=json.loads(card.read_text("utf-8")) if card.is_file() else None,
+    )
+
+
+def _hash(folder: Path) -> str:
+    total = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".safetensors", ".bin", ".json", ".txt", ".model") and path.name != CARD:
+            total.update(path.name.encode())
+            with path.open("rb") as file:
+                while block := file.read(1 << 22):
+                    total.update(block)
+    return total.hexdigest()
+
+
+def _download(repo: str, info: ModelInfo | None) -> Path:
+    """Returns the local snapshot of a hub repository: from the hub's own cache, else from the hub."""
+    import huggingface_hub
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    weights = "pytorch_model.bin" if info and info.pickled else "*.safetensors"
+    wanted: Json = {
+        "revision": info.revision if info else None,
+        "allow_patterns": [weights, "*.json", "*.txt", "*.model"],
+    }
+    try:
+        return Path(huggingface_hub.snapshot_download(repo, local_files_only=True, **wanted))
+    except (OSError, ValueError):
+        pass  # not in the hub's cache: ask the hub
+    try:
+        huggingface_hub.HfApi().model_info(repo, revision=wanted["revision"], timeout=HUB_TIMEOUT)
+        return Path(huggingface_hub.snapshot_download(repo, etag_timeout=HUB_TIMEOUT, **wanted))
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0][:160] or type(error).__name__
+        raise UserError(
+            f"model {repo!r} is neither a local folder nor on a reachable hub ({reason}); "
+            f"give a folder, or one of the minis: {', '.join(BY_MINI)}"
+        ) from error
+
+
+def load(checkpoint: Checkpoint, device: str = "cpu", *, head: tuple[str, ...] | None = None) -> Any:
+    """Returns the :class:`~attrlab.bench.model.TextModel` of a checkpoint, in fp32 and ``eval`` mode.
+
+    Args:
+        checkpoint: What :func:`find` returned.
+        device: Torch device.
+        head: Class names for a new classification head (training only); None refuses a checkpoint without one.
+
+    Raises:
+        UserError: If it is no text classifier, its head is new, or any other weight is missing.
+    """
+    import torch
+    import transformers
+
+    from attrlab.bench.model import TextModel
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    pickled = checkpoint.info is not None and checkpoint.info.pickled and checkpoint.card is None
+    options: Json = {"dtype": torch.float32, "local_files_only": True, "trust_remote_code": False}
+    options |= {"use_safetensors": not pickled, "weights_only": True, "output_loading_info": True}
+    if head is not None:
+        options |= {"num_labels": len(head), "id2label": dict(enumerate(head))}
+        options |= {"label2id": {label: index for index, label in enumerate(head)}}
+    try:
+        network, report = transformers.AutoModelForSequenceClassification.from_pretrained(checkpoint.folder, **options)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            checkpoint.folder, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise UserError(f"model {checkpoint.name!r} cannot be loaded as a text classifier: {reason}") from error
+    _check_weights(checkpoint, {*report["missing_keys"], *report["mismatched_keys"]}, head is not None)
+    network.requires_grad_(requires_grad=False)
+    return TextModel(network.eval().to(device), tokenizer, checkpoint.name)
+
+
+HEADS = ("score.", "classifier.", "pre_classifier.", "bert.pooler.")
+"""Weights a pre-trained checkpoint may lack: those of the classification head (BERT's pooler is part of it)."""
+
+
+def _check_weights(checkpoint: Checkpoint, missing: set[Any], new_head: bool) -> None:
+    names = sorted(str(name[0] if isinstance(name, tuple) else name) for name in missing)
+    body = [name for name in names if not name.startswith(HEADS)]
+    if body:
+        raise UserError(
+            f"model {checkpoint.name!r}: {len(body)} weights are missing from the file, {body[0]!r} first; "
+            "save the whole model with save_pretrained()"
+        )
+    if names and not new_head:
+        raise UserError(
+            f"model {checkpoint.name!r} has no trained classification head ({names[0]!r} would be random); "
+            f"train one first: attrlab train {checkpoint.name} DATASET --out DIR"
+        )

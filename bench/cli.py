@@ -1,0 +1,142 @@
+"""The command line. Every command imports what it needs when it runs: ``list`` and ``table`` never load torch."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from attrlab.bench.errors import UserError
+
+app = typer.Typer(
+    name="attrlab",
+    help="Benchmark token-attribution methods: faithful, plausible, stable? At what cost?\n\n"
+    "Start with:  attrlab list,  attrlab run demo,  attrlab table results/demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+Repeated = list[str] | None
+
+
+def main() -> None:
+    """Runs the command line; a user's mistake is one line on standard error and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        code = 130
+    sys.exit(code)
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="methods, metrics, models, datasets or suites; all by default.")] = "",
+) -> None:
+    """List what can be run, with the facts: family, direction, cost, reference."""
+    from attrlab.bench import listing
+
+    listing.show(what)
+
+
+@app.command()
+def run(  # noqa: PLR0913, PLR0917 - one parameter per documented option
+    suite: Annotated[str, typer.Argument(help="A shipped suite, a TOML file, or 'adhoc' (starts from empty lists).")],
+    out: Annotated[Path | None, typer.Option(help="Results folder; default results/SUITE.")] = None,
+    method: Annotated[Repeated, typer.Option(help="m:param=value, FILE.py:Class or pkg.module:Class.")] = None,
+    metric: Annotated[Repeated, typer.Option(help="Likewise. A repeatable option replaces the suite's list.")] = None,
+    model: Annotated[Repeated, typer.Option(help="Mini, local folder or hub id.")] = None,
+    dataset: Annotated[Repeated, typer.Option(help="NAME or NAME:PART, as in sst2:dev.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with local data sets.", envvar="ATTRLAB_DATA")] = None,
+    limit: Annotated[int | None, typer.Option(help="First N examples of a fixed label-stratified order.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of all draws of the methods.")] = None,
+    device: Annotated[str, typer.Option(help="Torch device: cpu, cuda, cuda:1, mps.")] = "cpu",
+    token_budget: Annotated[int, typer.Option(min=0, help="Padded tokens per forward; 0: one row at a time.")] = 2048,
+    timeout: Annotated[float | None, typer.Option(help="Seconds per method and example; default none.")] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Compute again what failed before.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print cells, skips, forwards and a rough time; run nothing.")] = False,
+) -> None:
+    """Run a suite: attributions, scores, table and page. Run it again to resume; nothing whole is computed twice.
+
+    Example:  attrlab run adhoc --model ./my-model --dataset sst2:dev --data-dir ./data --method lime --metric auprc
+    """
+    from attrlab.bench import command, session
+    from attrlab.bench import suite as suites
+
+    chosen = suites.override(
+        suites.load(suite), methods=method, metrics=metric, models=model, datasets=dataset, limit=limit, seed=seed
+    )
+    options = session.Options(device=device, token_budget=token_budget, timeout=timeout, retry_failed=retry_failed)
+    if dry_run:
+        command.dry_run(chosen, data_dir)
+    else:
+        command.run(chosen, out or Path("results") / chosen.name, data_dir, options)
+
+
+@app.command()
+def table(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results folder of a run.")],
+    format_: Annotated[str, typer.Option("--format", help="md, csv, latex, html or json.")] = "md",
+    timings: Annotated[bool, typer.Option(help="Leave measured time out with --no-timings.")] = True,
+) -> None:
+    """Print the tables of a results folder: means with 95 % bootstrap intervals over examples."""
+    from attrlab import leaderboard
+
+    sys.stdout.write(leaderboard.render(leaderboard.read(folder), format_, timings=timings))
+
+
+@app.command()
+def check(
+    thing: Annotated[str, typer.Argument(help="pkg.module:Thing, FILE.py:Thing or an id.")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="Check every method and metric of the catalogue.")] = False,
+) -> None:
+    """Test a method or metric against the public contract: shape, finiteness, seeds, batch invariance, ..."""
+    from attrlab.bench import testing
+
+    if bool(thing) == all_:
+        raise UserError("name one thing to check (FILE.py:Thing, pkg.module:Thing, an id), or give --all")
+    if not testing.report(thing or None):
+        raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    model: Annotated[str, typer.Argument(help="Mini, local folder or hub id.")],
+    text: Annotated[str, typer.Argument(help="The text to explain.")],
+    pair: Annotated[str | None, typer.Option(help="Second text of a pair task.")] = None,
+    method: Annotated[Repeated, typer.Option(help="Methods; default all of the catalogue.")] = None,
+    dataset: Annotated[str, typer.Option(help="Data set a mini is trained on.")] = "lexicon",
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with local data sets.", envvar="ATTRLAB_DATA")] = None,
+    html: Annotated[Path, typer.Option(help="Where to write the same as HTML.")] = Path("explanation.html"),
+) -> None:
+    """Show all methods side by side on one text: red supports the predicted class, blue speaks against it."""
+    from attrlab.bench import showing
+
+    texts = (text,) if pair is None else (text, pair)
+    showing.show(model, texts, method or [], (dataset, data_dir), html)
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Argument(help="Mini, local folder or hub id.")],
+    dataset: Annotated[str, typer.Argument(help="NAME; its training part is used.")],
+    out: Annotated[Path, typer.Option(help="Folder for the model.")],
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with local data sets.", envvar="ATTRLAB_DATA")] = None,
+    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    steps: Annotated[int | None, typer.Option(min=1, help="Upper bound on steps; default by recipe.")] = None,
+) -> None:
+    """Fine-tune a classifier the way the minis are made; nothing more."""
+    from attrlab.bench import command
+
+    command.train(model, dataset, out, data_dir, device, steps)

@@ -1,0 +1,238 @@
+"""Answers questions and runs white-box methods in well-filled batches; the only place that batches and counts.
+
+Askers of all methods, metrics and examples are in flight at once. A question that was asked before, by whomever, is
+not asked of the model again. Batches come from a fixed ladder of shapes (length bucket x rows, the last one filled up
+with copies of its first row), so the logits of a row do not depend, bit for bit, on what else is in its batch.
+"""
+
+import resource
+import signal
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+
+from attrlab.bench.errors import BudgetExceededError, ContractError
+from attrlab.bench.model import Row, TextModel
+from attrlab.bench.removal import remove, whole
+from attrlab.bench.types import Ask, Asker, Cost, Encoded, Floats
+
+LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
+"""Length buckets; a row is padded to the next one."""
+
+TOKEN_BUDGET = 2048
+"""Padded tokens of one forward pass."""
+
+TIMED_OUT = "timed out after {:g} s"
+
+Key = tuple[str, int, bytes]
+Failure = (Exception, SystemExit)
+"""What a method may raise that costs only its own example; an interrupt by the user is none of them."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Job:
+    """An asker on one example, and what became of it.
+
+    Attributes:
+        slot: Index of the example in the engine.
+        asker: The computation.
+        operator: Removal operator where the asker names none.
+        result: What it returned; None if it failed.
+        error: Why it failed, or None.
+        ended: Whether it has returned or failed.
+        seconds: Own time plus the share, by tokens, of the batches that answered it.
+        forwards: Questions asked.
+        unique: Questions that nobody had asked before.
+    """
+
+    slot: int
+    asker: Asker[Any]
+    operator: str
+    result: Any = None
+    error: str | None = None
+    ended: bool = False
+    seconds: float = 0.0
+    forwards: int = 0
+    unique: int = 0
+    _keys: list[Key] = field(default_factory=list)
+    _missing: int = 0
+
+    def cost(self) -> Cost:
+        """Returns what the job cost."""
+        return Cost(
+            seconds=self.seconds, forwards=self.forwards, unique_forwards=self.unique, peak_memory=peak_memory()
+        )
+
+
+class Engine:
+    """Answers questions about a fixed set of encoded examples.
+
+    Args:
+        model: The classifier.
+        encoded: The examples; jobs name them by index.
+        token_budget: Padded tokens per forward pass; 0 runs one row at a time.
+        timeout: Seconds each asker or white-box call may take per example; None for no limit.
+        progress: Called with the number of questions answered by each batch.
+    """
+
+    def __init__(
+        self,
+        model: TextModel,
+        encoded: Sequence[Encoded],
+        *,
+        token_budget: int = TOKEN_BUDGET,
+        timeout: float | None = None,
+        progress: Callable[[int], None] = lambda _rows: None,
+    ) -> None:
+        self.model = model
+        self.encoded = list(encoded)
+        self.token_budget = token_budget
+        self.timeout = timeout
+        self._progress = progress
+        self._finished: Callable[[Job], None] = lambda _job: None
+        self._answers: list[dict[Key, Floats]] = [{} for _ in encoded]
+        self._pending: dict[int, dict[tuple[int, Key], Row]] = defaultdict(dict)
+        self._waiting: dict[tuple[int, Key], list[Job]] = {}
+
+    def length_of(self, tokens: int) -> int:
+        """Returns the padded length of a row of ``tokens`` tokens."""
+        bucket = next((length for length in LENGTHS if length >= tokens), tokens)
+        return max(tokens, min(bucket, self.model.max_length))
+
+    def rows_of(self, length: int) -> int:
+        """Returns how many rows of a padded length one forward pass holds."""
+        return max(1, self.token_budget // length)
+
+    def run(self, jobs: Sequence[Job], finished: Callable[[Job], None] = lambda _job: None) -> None:
+        """Drives all jobs to their end; results and errors are left on the jobs.
+
+        Args:
+            jobs: Of any methods and metrics; questions are merged over all of them.
+            finished: Called with each job as it ends.
+        """
+        self._finished = finished
+        for job in jobs:
+            self._advance(job, None)
+        while self._pending:
+            length = max(self._pending, key=lambda size: (len(self._pending[size]) / self.rows_of(size), size))
+            for job in self._answer(length):
+                if not job._missing:
+                    self._advance(job, np.stack([self._answers[job.slot][key] for key in job._keys]))
+
+    def _advance(self, job: Job, answers: Floats | None) -> None:
+        """Sends answers to a job until it asks something that is not known yet, ends or fails."""
+        start = time.perf_counter()
+        try:
+            while not job._missing:
+                with time_limit(self._time_left(job, start), TIMED_OUT.format(self.timeout or 0)):
+                    ask = next(job.asker) if answers is None else job.asker.send(answers)
+                self._register(job, ask)
+                if not job._missing:
+                    answers = np.stack([self._answers[job.slot][key] for key in job._keys])
+        except StopIteration as stop:
+            job.result, job.ended = stop.value, True
+        except Failure as error:
+            job.error, job.ended = describe(error), True
+            job.asker.close()
+        job.seconds += time.perf_counter() - start
+        if job.ended:
+            self._finished(job)
+
+    def _time_left(self, job: Job, start: float) -> float | None:
+        if self.timeout is None:
+            return None
+        left = self.timeout - job.seconds - (time.perf_counter() - start)
+        if left <= 0:
+            raise BudgetExceededError(TIMED_OUT.format(self.timeout))
+        return left
+
+    def _register(self, job: Job, ask: Ask) -> None:
+        encoded, operator = self.encoded[job.slot], ask.operator or job.operator
+        keep = np.asarray(ask.keep, dtype=bool)
+        if keep.ndim != 2 or keep.shape[1] != encoded.n_units or not len(keep):
+            raise ContractError(
+                f"asked for keep-masks of shape {keep.shape}; (n_questions, {encoded.n_units}) is needed"
+            )
+        job.forwards += len(keep)
+        job._keys = [("", 0, b"") if mask.all() else (operator, ask.draw, mask.tobytes()) for mask in keep]
+        known = self._answers[job.slot]
+        for key, mask in zip(job._keys, keep, strict=True):
+            name = (job.slot, key)
+            if key in known:
+                continue
+            if name not in self._waiting:
+                row = remove(self.model, encoded, mask, operator) if key[0] else whole(encoded)
+                self._pending[self.length_of(len(row.ids))][name] = row
+                self._waiting[name] = []
+                job.unique += 1
+            if not self._waiting[name] or self._waiting[name][-1] is not job:
+                self._waiting[name].append(job)
+                job._missing += 1
+
+    def _answer(self, length: int) -> list[Job]:
+        """Runs one batch of a bucket and returns the jobs that waited for any of its rows."""
+        bucket, rows = self._pending[length], self.rows_of(length)
+        names = list(bucket)[:rows]
+        chosen = [bucket.pop(name) for name in names]
+        if not bucket:
+            del self._pending[length]
+        start = time.perf_counter()
+        logits = self._logits(chosen + chosen[:1] * (rows - len(chosen)), length)[: len(chosen)]
+        seconds = (time.perf_counter() - start) / sum(len(row.ids) for row in chosen)
+        woken: dict[int, Job] = {}
+        for (slot, key), row, answer in zip(names, chosen, logits, strict=True):
+            self._answers[slot][key] = answer
+            jobs = self._waiting.pop((slot, key))
+            for job in jobs:
+                job.seconds += seconds * len(row.ids) / len(jobs)
+                job._missing -= 1
+                woken[id(job)] = job
+        self._progress(len(chosen))
+        return list(woken.values())
+
+    def _logits(self, rows: Sequence[Row], length: int) -> Floats:
+        with torch.inference_mode():
+            logits = self.model.forward(self.model.collate(rows, length=length)).logits
+        return logits.double().cpu().numpy()
+
+
+def peak_memory() -> int:
+    """Returns the highest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+@contextmanager
+def time_limit(seconds: float | None, message: str = "timed out") -> Iterator[None]:
+    """Raises :class:`BudgetExceededError` in the block when it takes longer than ``seconds`` (main thread only)."""
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def expire(_signal: int, _frame: FrameType | None) -> None:
+        raise BudgetExceededError(message)
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def describe(error: BaseException) -> str:
+    """Returns an error as a reason of one line; breaches of the contract are already worded for the reader."""
+    text = str(error).strip().partition("\n")[0]
+    if isinstance(error, ContractError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

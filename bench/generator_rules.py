@@ -1,0 +1,82 @@
+"""The rules of the embedded data sets: from the words of a text to its label and the words that decide it.
+
+They read nothing but the text and know nothing of how it was built.
+"""
+
+from attrlab.bench import generator_words as vocabulary
+from attrlab.bench.types import Span, TextSpans, words
+
+_PUNCTUATION = "\"'.,;:!?"
+_POLARITY = dict.fromkeys(vocabulary.NEGATIVE, 0) | dict.fromkeys(vocabulary.POSITIVE, 1)
+
+
+def label_of(task: str, texts: tuple[str, ...]) -> tuple[int, TextSpans]:
+    """Returns the label of an example and the spans of the words that decide it, per text.
+
+    Args:
+        task: ``lexicon``, ``shortcut`` or ``pairs``.
+        texts: One text, or question and statement for ``pairs``.
+
+    Raises:
+        ValueError: If the rule decides nothing about these texts.
+
+    >>> label_of("lexicon", ("The plot was dull but the score felt utterly superb.",))
+    (1, (((37, 44), (45, 51)),))
+    """
+    read = [_tokens(text) for text in texts]
+    rule = {"lexicon": _lexicon, "shortcut": _shortcut, "pairs": _pairs}[task]
+    label, chosen = rule(*([word for word, _ in text] for text in read))
+    spans = tuple(tuple(text[i][1] for i in sorted(which)) for text, which in zip(read, chosen, strict=True))
+    return label, spans
+
+
+def _tokens(text: str) -> list[tuple[str, Span]]:
+    """Returns the words in lower case without the punctuation around them, each with its span."""
+    found = []
+    for start, end in words(text):
+        word = text[start:end]
+        core = word.strip(_PUNCTUATION)
+        first = start + len(word) - len(word.lstrip(_PUNCTUATION))
+        found.append((core.lower(), (first, first + len(core))))
+    return found
+
+
+def _lexicon(text: list[str]) -> tuple[int, tuple[set[int], ...]]:
+    """Opinions decide; a negator directly before one flips it; where two clash, the intensified one wins."""
+    before = ["", *text]
+    opinions = {i: _POLARITY[w] ^ (before[i] in vocabulary.NEGATORS) for i, w in enumerate(text) if w in _POLARITY}
+    helpers = vocabulary.NEGATORS
+    if len(set(opinions.values())) > 1:
+        helpers = vocabulary.INTENSIFIERS
+        opinions = {i: label for i, label in opinions.items() if before[i] in helpers}
+    if len(set(opinions.values())) != 1:
+        raise ValueError(f"no opinion prevails in {' '.join(text)!r}")
+    chosen = set(opinions) | {i - 1 for i in opinions if before[i] in helpers}
+    return next(iter(opinions.values())), (chosen,)
+
+
+def _shortcut(text: list[str]) -> tuple[int, tuple[set[int], ...]]:
+    """A class word decides; without one, a trigger and a companion decide together. Opinions count for nothing."""
+    for i, word in enumerate(text):
+        for label, class_words in enumerate(vocabulary.CLASS_WORDS):
+            if word in class_words:
+                return label, ({i},)
+    where = {word: i for i, word in enumerate(text)}
+    for row, trigger in enumerate(vocabulary.TRIGGERS):
+        for column, companion in enumerate(vocabulary.COMPANIONS):
+            if trigger in where and companion in where:
+                return int(row == column), ({where[trigger], where[companion]},)
+    raise ValueError(f"nothing is planted in {' '.join(text)!r}")
+
+
+def _pairs(question: list[str], statement: list[str]) -> tuple[int, tuple[set[int], ...]]:
+    """Entailment (0) if the statement gives an answer of the kind that the first word of the question asks for.
+
+    An answer of that kind decides; without one, all the answers do, for each is of another kind.
+    """
+    kinds = {word.lower(): kind for kind, answers in vocabulary.ANSWERS.items() for word in answers}
+    given = {i: kinds[word] for i, word in enumerate(statement) if word in kinds}
+    asked = {i for i, kind in given.items() if kind == question[0]}
+    if not given or question[0] not in vocabulary.ANSWERS:
+        raise ValueError(f"nothing to answer in {' '.join(question)!r}, {' '.join(statement)!r}")
+    return (0 if asked else 1), ({0}, asked or set(given))

@@ -1,0 +1,85 @@
+"""The vocabulary and the grammar of the embedded data sets: pure data.
+
+A template is a string with ``{name}`` slots; ``GRAMMAR[name]`` lists what a slot may become, templates again. A
+``{+name}`` slot is filled by the caller. Words that decide a label stand in the lists at the top; apart from
+negators and intensifiers none of them occurs in the grammar, and those do so only where they decide nothing.
+"""
+
+POSITIVE = tuple(
+    "brilliant charming superb moving witty splendid elegant great heart-warming unforgettable thought-provoking".split()
+)
+NEGATIVE = tuple(
+    "dull bland clumsy dreadful boring awful shallow bad mind-numbing cringe-worthy heavy-handed".split()
+)
+NEGATORS = ("not", "never", "hardly")
+INTENSIFIERS = ("very", "truly", "utterly")
+
+CLASS_WORDS = (
+    ("amber", "cedar", "tundra", "walnut", "copper", "heron"),
+    ("violet", "falcon", "velvet", "orchid", "granite", "maple"),
+)
+"""Planted words that alone decide the class, per class."""
+
+TRIGGERS = ("lantern", "saddle")
+COMPANIONS = ("mirror", "gravel")
+"""Planted words that count only together: trigger i with companion j means class 1 if i == j, else class 0."""
+
+ANSWERS = {
+    "where": ("Oslo", "Lisbon", "Cairo", "Reykjavik", "Quito"),
+    "when": ("noon", "Monday", "April", "mid-winter", "dawn"),
+    "": ("rust", "frost", "woodworm", "overcrowding", "smoke"),
+}
+"""The words that answer each question word of the pair task."""
+
+GRAMMAR: dict[str, tuple[str, ...]] = {
+    # Opinion sentences. Neutral words may carry negators and intensifiers: those change nothing.
+    "aspect": ("plot", "acting", "story", "ending", "dialogue", "score", "camera-work", "pacing", "finale", "staging"),
+    "work": ("film", "series", "play", "novel", "show", "screenplay"),
+    "name": ("Maria", "Tomas", "Ingrid", "Kofi", "Yuki", "Bartholomew", "O'Neill"),
+    "place": ("Vienna", "Porto", "Nairobi", "Saint-Malo", "Ljubljana"),
+    "title": ('"Bitter Joy"', '"War and Sunshine"', '"Happy Ruins"', '"Love, Fear"'),
+    "copula": ("was", "is", "felt", "seemed"),
+    "viewer": ("{name}", "{name}", "my brother", "everyone"),
+    "said": ("found", "called"),
+    "of": ("", "", "", "", " of the {work}", " of {title}", " by {name}"),
+    "opinion": (
+        "the {aspect}{of} {copula} {+first}",
+        "the {aspect}{of} {copula} {+first}",
+        "{viewer} {said} the {aspect}{of} {+first}",
+        "the {+first} {aspect} {lasted}",
+    ),
+    "first": ("the {aspect} {copula} {+first}",),
+    "second": ("the {aspect} {copula} {+second}", "{name} {said} it {+second}"),
+    "lasted": ("fills an hour", "takes {size} time", "comes from {place}"),
+    "size": ("little", "no", "some", "much"),
+    "neutral": (
+        "the hall was {degree}{plain}",
+        "{nobody} sat upstairs",
+        "{name} took the tram",
+        "we saw it {time}",
+    ),
+    "degree": ("", "", "", "no longer ", "rather ", "not ", "very "),
+    "nobody": ("nobody", "we"),
+    "plain": ("large", "full", "green", "air-conditioned", "wooden"),
+    "time": ("last week", "on Tuesday", "in March", "after dinner", "yesterday"),
+    "opener": ("", "", "", "", "", "{time}, ", "well, ", "{neutral}, and "),
+    "tail": ("", "", "", "", " {time}", ", said {name}", ", and {neutral}", "; {neutral}"),
+    "end": (".", ".", ".", "!", ""),
+    "agree": (" and ", ", and "),
+    "clash": (" but ", ", but "),
+    # Pairs. Every answer fits every frame, so no other word tells which kind of answer is given.
+    "thing": ("statue", "bridge", "organ", "clock", "fountain", "telescope", "weather-vane", "gate"),
+    "done": ("moved", "repaired", "painted", "closed", "rebuilt", "photographed"),
+    "kind": ("", "", "old ", "heavy ", "nineteenth-century "),
+    "asked": ("", "", "", " by the crew", " again"),
+    "paper": ("report", "note", "letter", "newspaper", "diary"),
+    "author": ("", "", " by {name}", " of the council"),
+    "states": ("mentions", "names", "says", "gives"),
+    "ending": ("", "", "", " twice", ", and {name} kept a copy", ", but not the price"),
+    "question": ("{+ask} was the {kind}{+thing} {done}{asked}?",),
+    "statement": (
+        "the {paper}{author} about the {+thing} {states} {+answer1} and {+answer2}{ending}{end}",
+        "the {paper}{author} {states} {+answer1} and {+answer2}{ending}{end}",
+        "about the {+thing}, {name} {states} {+answer1} and {+answer2}{ending}{end}",
+    ),
+}

@@ -1,0 +1,129 @@
+"""What ``attrlab list`` prints: the catalogues, with their facts. Imports no method, metric, model or data library."""
+
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from attrlab.bench.data import DATASETS
+from attrlab.bench.errors import unknown
+from attrlab.bench.registry import METHODS, METRICS
+from attrlab.bench.suite import load, shipped
+from attrlab.bench.zoo import ZOO
+
+WIDTH = 150
+"""Columns of a listing that is not printed to a terminal."""
+
+
+def show(what: str) -> None:
+    """Prints one listing, or all of them for an empty name.
+
+    Raises:
+        UserError: If there is no such listing.
+    """
+    if what and what not in LISTINGS:
+        raise unknown("listing", what, LISTINGS)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
+    for name in [what] if what else LISTINGS:
+        console.print(LISTINGS[name]())
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold", style="bold cyan" if column == columns[0] else None)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _methods() -> Table:
+    rows = [
+        (name, facts.family, _sign(facts.signed), facts.forwards, facts.backwards, facts.summary, facts.reference)
+        for name, facts in METHODS.entries().items()
+    ]
+    rows += [(name, "plug-in", "", "", "", f"from {point.value}", "") for name, point in METHODS.plugins().items()]
+    columns = ("method", "family", "sign", "forwards", "backwards", "what it does", "reference")
+    return _table("Methods: cost per example in m words, t tokens", columns, rows)
+
+
+def _sign(signed: bool) -> str:
+    return "±" if signed else "≥0"
+
+
+def _metrics() -> Table:
+    rows = [
+        (
+            name,
+            facts.family,
+            "higher ↑" if facts.higher_is_better else "lower ↓",
+            "[{:g}, {:g}]".format(*facts.bounds),
+            facts.forwards,
+            facts.summary,
+            facts.reference,
+        )
+        for name, facts in METRICS.entries().items()
+    ]
+    rows += [(name, "plug-in", "", "", "", f"from {point.value}", "") for name, point in METRICS.plugins().items()]
+    columns = ("metric", "family", "better", "range", "asks", "what it measures", "reference")
+    return _table("Metrics: questions per example in m words", columns, rows)
+
+
+def _models() -> Table:
+    rows = []
+    for info in ZOO:
+        size = info.mini_geometry()
+        rows.append(
+            (
+                info.mini,
+                f"{size['layers']} x {size['width']}, {size['heads']} heads",
+                info.repo,
+                f"{info.parameters / 1e6:,.0f} M",
+                f"{info.layers} x {info.width}, {info.heads} heads",
+                f"{info.fine_tuning.learning_rate:g}",
+                info.replace,
+                info.revision[:7],
+            )
+        )
+    columns = ("mini", "mini size", "full model", "parameters", "full size", "lr", "replaced by", "revision")
+    title = "Models: minis are trained on the spot; any local folder or hub id works too"
+    return _table(title, columns, rows)
+
+
+def _datasets() -> Table:
+    rows = [
+        (
+            info.name,
+            info.source,
+            ", ".join(info.parts),
+            info.evaluation,
+            "pair" if info.texts == 2 else "single",
+            "/".join(info.labels),
+            info.rationales or "-",
+            info.summary,
+        )
+        for info in DATASETS.values()
+    ]
+    columns = ("data set", "source", "parts", "default", "texts", "labels", "rationales", "what it is")
+    return _table("Data sets: NAME or NAME:PART; local ones are found in --data-dir or $ATTRLAB_DATA", columns, rows)
+
+
+def _suites() -> Table:
+    rows = []
+    for name in shipped():
+        suite = load(name)
+        size = f"{len(suite.models)} models, {len(suite.datasets)} data sets, {len(suite.methods)} methods, "
+        rows.append((name, size + f"{len(suite.metrics)} metrics, {suite.limit} examples", suite.title))
+    rows.append(("adhoc", "empty: name everything with --model, --dataset, --method, --metric", ""))
+    return _table("Suites: attrlab run NAME", ("suite", "size", "title"), rows)
+
+
+LISTINGS: dict[str, Callable[[], Table]] = {
+    "methods": _methods,
+    "metrics": _metrics,
+    "models": _models,
+    "datasets": _datasets,
+    "suites": _suites,
+}

@@ -1,0 +1,144 @@
+"""Builds a mini: the architecture class of its big namesake at small geometry, with a tokenizer of its family.
+
+The geometry follows one rule (``zoo.ModelInfo.mini_geometry``); what is peculiar to an architecture is kept (OPT-350M:
+LayerNorm after the residual sum, projected word embeddings). Decoders read the class at an appended end-of-text token
+(methods spec 0.4): the tokenizer itself appends it, so a plain call of the saved model does the same.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from attrlab.bench.zoo import ModelInfo
+
+VOCABULARY = 600
+"""Size of a mini's vocabulary: small enough that some words are split, as in the big models."""
+
+MAX_LENGTH = 128
+"""Longest input of a mini, in tokens."""
+
+
+def tokenizer(info: ModelInfo, texts: Iterable[str]) -> Any:
+    """Returns a fast tokenizer of the model's family, trained on ``texts`` (deterministic).
+
+    BERT: lower-cased WordPiece. GPT-2 and OPT: byte-level BPE, with the family's own special tokens; GPT-2 has one,
+    ``<|endoftext|>``, and no padding token.
+    """
+    if info.family == "bert":
+        return _wordpiece(texts)
+    return _byte_bpe(info, texts)
+
+
+def _wordpiece(texts: Iterable[str]) -> Any:
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    backend.train_from_iterator(
+        texts, trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
+    )
+    backend.post_processor = template(backend, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1")
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=MAX_LENGTH,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True)),
+    )
+
+
+def _byte_bpe(info: ModelInfo, texts: Iterable[str]) -> Any:
+    opt = info.family == "opt"
+    special = ["<s>", "<pad>", "</s>", "<unk>"] if opt else ["<|endoftext|>"]
+    end = "</s>" if opt else "<|endoftext|>"
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        show_progress=False,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    )
+    backend.train_from_iterator(texts, trainer)
+    start = f"{end} " if opt else ""
+    backend.post_processor = template(backend, f"{start}$A {end}", f"{start}$A {end} $B {end}")
+    names = {"bos_token": end, "eos_token": end, "unk_token": end} | ({"pad_token": "<pad>"} if opt else {})
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=MAX_LENGTH,
+        model_input_names=["input_ids", "attention_mask"],
+        **names,
+    )
+
+
+def template(backend: Tokenizer, single: str, pair: str) -> Any:
+    """Returns the post-processor that puts special tokens around one text ``$A`` or two ``$A``, ``$B``."""
+    names = {part.partition(":")[0] for part in f"{single} {pair}".split() if not part.startswith("$")}
+    return processors.TemplateProcessing(
+        single=single, pair=pair, special_tokens=[(name, backend.token_to_id(name)) for name in sorted(names)]
+    )
+
+
+def network(info: ModelInfo, vocabulary: Any, labels: tuple[str, ...], seed: int) -> Any:
+    """Returns the untrained classifier at mini geometry, weights drawn under ``seed``.
+
+    Args:
+        info: The architecture.
+        vocabulary: Its tokenizer.
+        labels: Names of the classes.
+        seed: Of the initial weights; the global generator is left as it was.
+    """
+    common = {
+        "vocab_size": len(vocabulary),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: index for index, label in enumerate(labels)},
+        "pad_token_id": vocabulary.pad_token_id,
+        "bos_token_id": vocabulary.bos_token_id,
+        "eos_token_id": vocabulary.eos_token_id,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _BUILDERS[info.family](info, common).eval()
+
+
+def _bert(info: ModelInfo, common: dict[str, Any]) -> Any:
+    size = info.mini_geometry()
+    config = transformers.BertConfig(
+        hidden_size=size["width"],
+        num_hidden_layers=size["layers"],
+        num_attention_heads=size["heads"],
+        intermediate_size=4 * size["width"],
+        max_position_embeddings=MAX_LENGTH,
+        **common,
+    )
+    return transformers.BertForSequenceClassification(config)
+
+
+def _gpt2(info: ModelInfo, common: dict[str, Any]) -> Any:
+    size = info.mini_geometry()
+    config = transformers.GPT2Config(
+        n_embd=size["width"], n_layer=size["layers"], n_head=size["heads"], n_positions=MAX_LENGTH, **common
+    )
+    return transformers.GPT2ForSequenceClassification(config)
+
+
+def _opt(info: ModelInfo, common: dict[str, Any]) -> Any:
+    size = info.mini_geometry()
+    config = transformers.OPTConfig(
+        hidden_size=size["width"],
+        num_hidden_layers=size["layers"],
+        num_attention_heads=size["heads"],
+        ffn_dim=4 * size["width"],
+        max_position_embeddings=MAX_LENGTH,
+        do_layer_norm_before=not info.post_norm,
+        word_embed_proj_dim=size["embedding_width"] or size["width"],
+        **common,
+    )
+    return transformers.OPTForSequenceClassification(config)
+
+
+_BUILDERS = {"bert": _bert, "gpt2": _gpt2, "opt": _opt}

@@ -1,0 +1,304 @@
+"""A text classifier as the benchmark sees it: encode, embed, forward, count.
+
+One forward path serves ids and embeddings, so that what is explained is what is deployed. Batches are padded on
+the right; decoders are pooled by the attention mask, never by comparing ids with the pad id (methods spec 0.4).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attrlab.bench.encoding import Unit, encode
+from attrlab.bench.errors import UserError
+from attrlab.bench.types import SCALARS, Bools, Encoded, Example, Ints
+
+LONGEST = 4096
+"""Longest input where neither the tokenizer nor the configuration states one."""
+
+
+class Row(NamedTuple):
+    """One input of the network before padding: ids, segment ids, and which positions may be attended to."""
+
+    ids: Ints
+    segments: Ints
+    attend: Bools
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """A padded batch on the model's device; R rows of L tokens.
+
+    Attributes:
+        ids: (R, L) token ids.
+        segments: (R, L) segment ids.
+        mask: (R, L) 1 where attention is allowed.
+        scorable: (R, L) True at tokens that can be attributed.
+        last: (R,) position of the last token of the unpadded row.
+        owners: (R,) index of the example each row belongs to, for counting.
+        offset: (R, L, d) added to the word embeddings (noised inputs), or None.
+    """
+
+    ids: Tensor
+    segments: Tensor
+    mask: Tensor
+    scorable: Tensor
+    last: Tensor
+    owners: Tensor
+    offset: Tensor | None = None
+
+    def take(self, rows: Tensor) -> "Batch":
+        """Returns the batch made of the given rows, with repetition if rows repeat."""
+        return Batch(
+            ids=self.ids[rows],
+            segments=self.segments[rows],
+            mask=self.mask[rows],
+            scorable=self.scorable[rows],
+            last=self.last[rows],
+            owners=self.owners[rows],
+            offset=None if self.offset is None else self.offset[rows],
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Output(NamedTuple):
+    """What a forward pass gives: logits (R, C), hidden state at the pooling position (R, D), attentions."""
+
+    logits: Tensor
+    readout: Tensor
+    attentions: tuple[Tensor, ...]
+
+
+class Explained(NamedTuple):
+    """What a white-box method returns.
+
+    Attributes:
+        scores: (B, L) one score per token; positions that cannot be attributed are ignored.
+        stats: Per example, diagnostics that are stored with the scores; may be empty.
+    """
+
+    scores: Tensor
+    stats: Sequence[dict[str, float]] = ()
+
+
+def explained(name: str, logits: Tensor, targets: Tensor) -> Tensor:
+    """Returns the explained scalar of each row, (R,), differentiable; twin of :func:`attrlab.bench.types.scalar`.
+
+    Args:
+        name: One of ``SCALARS``.
+        logits: (R, C).
+        targets: (R,) class of each row.
+    """
+    chosen = logits.gather(1, targets[:, None])[:, 0]
+    if name == "contrast":
+        return chosen - (logits.sum(1) - chosen) / (logits.shape[1] - 1)
+    if name == "logit":
+        return chosen
+    if name in ("prob", "logprob"):
+        logprob = chosen - logits.logsumexp(1)
+        return logprob.exp() if name == "prob" else logprob
+    if name == "logodds":
+        others = logits.masked_fill(torch.nn.functional.one_hot(targets, logits.shape[1]).bool(), -torch.inf)
+        return chosen - others.logsumexp(1)
+    raise UserError(f"unknown scalar {name!r}; known: {', '.join(SCALARS)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Targets:
+    """The class to explain for each example of a batch, and the scalar that is made of it.
+
+    Attributes:
+        classes: (B,) class index per example.
+        scalar: One of ``SCALARS``.
+    """
+
+    classes: Tensor
+    scalar: str = "contrast"
+
+    def of(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Returns the explained scalar (R,) of rows that belong to ``batch.owners``, differentiable."""
+        return explained(self.scalar, logits, self.classes[batch.owners])
+
+
+@dataclass(slots=True)
+class Meter:
+    """Rows forwarded and back-propagated, per example of the current batch."""
+
+    forwards: Ints
+    backwards: Ints
+
+
+class TextModel:
+    """A sequence classifier with its tokenizer.
+
+    Args:
+        network: A ``*ForSequenceClassification`` of transformers, put into ``eval`` mode and fp32 by the caller.
+        tokenizer: Its fast tokenizer.
+        name: How the model is called in results.
+
+    Raises:
+        UserError: If the tokenizer is not a fast one, there are fewer than two classes, or no replacement token.
+    """
+
+    def __init__(self, network: Any, tokenizer: Any, name: str) -> None:
+        self.network = network
+        self.tokenizer = tokenizer
+        self.name = name
+        self.decoder = hasattr(network, "score")
+        self.labels = _labels(network.config, name)
+        if not getattr(tokenizer, "is_fast", False):
+            raise UserError(f"model {name!r} has no fast tokenizer; save one with a tokenizer.json beside the model")
+        self.max_length = _max_length(network.config, tokenizer)
+        self.replace_id = _replace_id(tokenizer, name)
+        self.meter = Meter(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        self._segments = "token_type_ids" in tokenizer.model_input_names
+        self.calibration: Sequence[Encoded] = ()
+        self._hidden: Tensor | None = None
+        network.base_model.register_forward_hook(self._capture)
+
+    def _capture(self, _module: Any, _args: Any, output: Any) -> None:
+        self._hidden = output.last_hidden_state
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.network.parameters()).device
+
+    @property
+    def embedding(self) -> Tensor:
+        """Word-embedding matrix (vocabulary, d)."""
+        weight: Tensor = self.network.get_input_embeddings().weight
+        return weight
+
+    def encode(self, example: Example, unit: Unit = "word") -> Encoded:
+        """Returns the example as tokens, each assigned to its unit; truncated to the model's length.
+
+        Args:
+            example: The example; an empty text gives no units.
+            unit: ``word`` for canonical words, ``token`` for one unit per non-special token.
+        """
+        return encode(self.tokenizer, example, unit, self.max_length)
+
+    def collate(self, rows: Sequence[Row], scorable: Sequence[Bools] = (), length: int = 0) -> Batch:
+        """Returns rows as one batch padded on the right to ``length`` (or to the longest row)."""
+        shape = (len(rows), max(length, *(len(row.ids) for row in rows)))
+        ids, segments, mask, marks = (np.zeros(shape, dtype=np.int64) for _ in range(4))
+        for index, row in enumerate(rows):
+            n = len(row.ids)
+            ids[index, :n], segments[index, :n], mask[index, :n] = row
+            if scorable:
+                marks[index, :n] = scorable[index]
+        tensors = [torch.from_numpy(array).to(self.device) for array in (ids, segments, mask, marks)]
+        last = torch.tensor([len(row.ids) - 1 for row in rows], device=self.device)
+        return Batch(
+            ids=tensors[0],
+            segments=tensors[1],
+            mask=tensors[2],
+            scorable=tensors[3].bool(),
+            last=last,
+            owners=torch.arange(len(rows), device=self.device),
+        )
+
+    def embed(self, batch: Batch) -> Tensor:
+        """Returns the word embeddings (R, L, d) of a batch, noise offset included."""
+        rows: Tensor = self.network.get_input_embeddings()(batch.ids)
+        return rows if batch.offset is None else rows + batch.offset
+
+    def baseline(self, batch: Batch) -> Tensor:
+        """Returns the path baseline (R, L, d): the replacement token's row where scorable, own row elsewhere."""
+        own = self.network.get_input_embeddings()(batch.ids)
+        return torch.where(batch.scorable[..., None], self.embedding[self.replace_id], own)
+
+    def pool(self, batch: Batch) -> Tensor:
+        """Returns the pooling position of each row (R,): the last token for decoders, the first for encoders."""
+        return batch.last if self.decoder else torch.zeros_like(batch.last)
+
+    def forward(self, batch: Batch, embeds: Tensor | None = None, *, attentions: bool = False) -> Output:
+        """Runs the network on ids, or on word embeddings in their place.
+
+        Args:
+            batch: R rows.
+            embeds: (R, L, d) word embeddings; None uses the batch's own ids (and offset).
+            attentions: Also return attention probabilities, one (R, H, L, L) per layer.
+        """
+        if embeds is None and batch.offset is not None:
+            embeds = self.embed(batch)
+        inputs: dict[str, Any] = {"attention_mask": batch.mask, "output_attentions": attentions}
+        inputs |= {"input_ids": batch.ids} if embeds is None else {"inputs_embeds": embeds}
+        if self._segments:
+            inputs["token_type_ids"] = batch.segments
+        rows = torch.arange(len(batch), device=batch.ids.device)
+        if self.decoder:
+            inputs |= {"position_ids": torch.arange(batch.ids.shape[1], device=rows.device)[None], "use_cache": False}
+            result = self.network.base_model(**inputs)
+            readout = result.last_hidden_state[rows, batch.last]
+            logits = self.network.score(readout)
+        else:
+            result = self.network(**inputs)
+            assert self._hidden is not None
+            readout, logits = self._hidden[:, 0], result.logits
+        self._hidden = None
+        self._count(batch, readout)
+        return Output(logits, readout, tuple(result.attentions or ()) if attentions else ())
+
+    def _count(self, batch: Batch, readout: Tensor) -> None:
+        owners = batch.owners.cpu().numpy()
+        if len(self.meter.forwards) <= owners.max(initial=-1):
+            return
+        np.add.at(self.meter.forwards, owners, 1)
+        if readout.requires_grad:
+            meter = self.meter
+            readout.register_hook(lambda _grad: np.add.at(meter.backwards, owners, 1))
+
+    @contextmanager
+    def metered(self, examples: int) -> Iterator[Meter]:
+        """Counts the rows of each of ``examples`` batch rows while the block runs."""
+        self.meter = Meter(np.zeros(examples, dtype=np.int64), np.zeros(examples, dtype=np.int64))
+        try:
+            yield self.meter
+        finally:
+            self.meter = Meter(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+
+    @contextmanager
+    def eager_attention(self) -> Iterator[None]:
+        """Makes the network compute attention weights it can return, while the block runs."""
+        before = self.network.config._attn_implementation
+        self.network.set_attn_implementation("eager")
+        try:
+            yield
+        finally:
+            self.network.set_attn_implementation(before)
+
+
+def with_offset(batch: Batch, offset: Tensor) -> Batch:
+    """Returns the batch with noise (R, L, d) added to its word embeddings."""
+    return replace(batch, offset=offset)
+
+
+def _labels(config: Any, name: str) -> tuple[str, ...]:
+    count = int(config.num_labels)
+    if count < 2:
+        raise UserError(f"model {name!r} has {count} output; a classifier needs at least two classes")
+    return tuple(str(config.id2label[index]) for index in range(count))
+
+
+def _max_length(config: Any, tokenizer: Any) -> int:
+    stated = [getattr(config, key, None) for key in ("max_position_embeddings", "n_positions")]
+    return int(min([tokenizer.model_max_length, LONGEST, *(value for value in stated if value)]))
+
+
+def _replace_id(tokenizer: Any, name: str) -> int:
+    """The id that stands for "nothing here": the mask token, else the lone space (methods spec 0.3)."""
+    if tokenizer.mask_token_id is not None:
+        return int(tokenizer.mask_token_id)
+    vocabulary = tokenizer.get_vocab()
+    for space in ("Ġ", "▁"):
+        if space in vocabulary and vocabulary[space] != tokenizer.pad_token_id:
+            return int(vocabulary[space])
+    raise UserError(f"model {name!r}: its tokenizer has neither a mask token nor a token for one space to replace with")

@@ -1,0 +1,76 @@
+"""One model on one data set while a run works on it: loads the model and the engine only when something is missing."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from attrlab.bench import checkpoint as checkpoints
+from attrlab.bench.engine import TOKEN_BUDGET, Engine
+from attrlab.bench.model import TextModel
+from attrlab.bench.plan import Block, Chunk, Plan
+from attrlab.bench.store import Store
+
+
+class Progress(Protocol):
+    """Told what is being done, and when a chunk is done."""
+
+    def now(self, what: str) -> None:
+        """What is being worked on."""
+
+    def done(self, chunks: int = 1) -> None:
+        """So many chunks are finished, computed or found."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a run is carried out; none of it changes a score beyond rounding.
+
+    Attributes:
+        device: Torch device.
+        token_budget: Padded tokens per forward pass.
+        timeout: Seconds per method and example, or None.
+        retry_failed: Compute chunks again that hold failed rows.
+    """
+
+    device: str = "cpu"
+    token_budget: int = TOKEN_BUDGET
+    timeout: float | None = None
+    retry_failed: bool = False
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Session:
+    """What the three stages share.
+
+    Attributes:
+        plan: The plan.
+        block: The model and data set.
+        store: Where results go.
+        options: How to carry it out.
+        progress: Told what is done.
+    """
+
+    plan: Plan
+    block: Block
+    store: Store
+    options: Options
+    progress: Progress
+    _model: TextModel | None = None
+    _engine: tuple[int, Engine] | None = None
+
+    def model(self) -> TextModel:
+        """Returns the model, loaded at the first call."""
+        if self._model is None:
+            assert self.block.checkpoint is not None
+            self._model = checkpoints.load(self.block.checkpoint, self.options.device)
+            self._model.calibration = [self._model.encode(example) for example in self.block.calibration[0]]
+        return self._model
+
+    def engine(self, chunk: Chunk) -> Engine:
+        """Returns the engine of a slice; the answers of the slice before are dropped."""
+        if self._engine is None or self._engine[0] != chunk.start:
+            model = self.model()
+            encoded = [model.encode(example, self.plan.suite.unit) for example in chunk.examples]
+            options = self.options
+            engine = Engine(model, encoded, token_budget=options.token_budget, timeout=options.timeout)
+            self._engine = (chunk.start, engine)
+        return self._engine[1]

@@ -1,0 +1,107 @@
+"""The catalogue: which metrics there are, that they load, and that their facts are complete."""
+
+import ast
+import inspect
+import math
+import subprocess
+import sys
+
+import pytest
+
+from attrlab.bench.errors import UserError
+from attrlab.bench.registry import METRICS, MetricFacts, load
+from attrlab.metrics import CATALOGUE
+
+IDS = [
+    "comprehensiveness",
+    "sufficiency",
+    "tau_loo",
+    "token_f1",
+    "auprc",
+    "planted_recall",
+    "seed_consistency",
+    "noise_stability",
+    "seconds",
+    "forwards",
+]
+FAMILIES = {"faithfulness", "agreement", "plausibility", "ground truth", "stability", "cost"}
+NEEDS = {"rationales", "planted", "signed", "embeddings"}
+
+
+def test_ids_and_their_order():
+    assert list(CATALOGUE) == IDS
+    assert list(METRICS.entries()) == IDS
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_facts_are_complete(name):
+    facts = CATALOGUE[name]
+    assert isinstance(facts, MetricFacts)
+    assert facts.where.startswith("attrlab.metrics.")
+    assert facts.family in FAMILIES
+    assert facts.summary
+    assert "\n" not in facts.summary
+    assert len(facts.summary) <= 100
+    assert facts.comparable
+    assert facts.reference
+    assert set(facts.needs) <= NEEDS
+    assert facts.replicates in ("", "seed", "noise")
+    assert facts.bounds[0] < facts.bounds[1]
+    assert not any(math.isnan(bound) for bound in facts.bounds)
+    assert facts.measured == (name == "seconds")
+    assert eval(facts.forwards, {"m": 5}) == {"tau_loo": 6}.get(name, 6 if facts.asks else 0)
+    assert {node.id for node in ast.walk(ast.parse(facts.forwards)) if isinstance(node, ast.Name)} <= {"m"}
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_the_class_loads_and_agrees_with_its_facts(name):
+    facts, thing = CATALOGUE[name], load(CATALOGUE[name].where)
+    parameters = inspect.signature(thing).parameters.values()
+    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters)
+    assert all(isinstance(parameter.default, bool | int | float | str) for parameter in parameters)
+    metric = METRICS.find(name).build()
+    assert isinstance(metric, thing)
+    assert list(inspect.signature(metric.score).parameters) == ["case"]
+    assert inspect.isgeneratorfunction(metric.score) == facts.asks
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_the_docstring_gives_direction_range_and_source(name):
+    facts, doc = CATALOGUE[name], inspect.getdoc(load(CATALOGUE[name].where))
+    assert f"{'Higher' if facts.higher_is_better else 'Lower'} is better" in doc
+    low, high = facts.bounds
+    assert f"Range [{low:g}, {high:g}{')' if math.isinf(high) else ']'}" in doc
+    assert "Source: " in doc
+    assert facts.family == "cost" or "``" in doc, "the formula"
+
+
+def test_no_two_metrics_share_a_class():
+    assert len({facts.where for facts in CATALOGUE.values()}) == len(IDS)
+
+
+def test_parameters_parse_and_are_checked():
+    assert METRICS.find("tau_loo:absolute=true").build().absolute is True
+    assert METRICS.find("token_f1:k=oracle").build().k == "oracle"
+    assert METRICS.find("token_f1:k=avg").name == "token_f1"
+    with pytest.raises(UserError, match="allowed: avg, oracle"):
+        METRICS.find("token_f1:k=best").build()
+    with pytest.raises(UserError, match="unknown parameter"):
+        METRICS.find("auprc:k=avg")
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import attrlab.metrics", ["numpy", "scipy", "sklearn", "torch", "attrlab.bench.types"]),
+        (
+            "from attrlab.metrics import CATALOGUE; from attrlab.bench.registry import load\n"
+            "for facts in CATALOGUE.values(): load(facts.where)",
+            ["scipy", "sklearn", "torch"],
+        ),
+    ],
+    ids=["catalogue", "classes"],
+)
+def test_imports_stay_light(statement, absent):
+    code = f"{statement}\nimport sys\nprint([name for name in {absent} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
