@@ -6,6 +6,7 @@ repositories hold ``pytorch_model.bin``: those at the pinned revision, with ``we
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ class Checkpoint:
         hash: BLAKE2 of its configuration, weights and tokenizer files.
         info: Its record in the zoo, or None.
         card: What the trainer wrote about it, or None.
+        parameters: Number of weights in its safetensors files; 0 where there are none.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Checkpoint:
     hash: str
     info: ModelInfo | None = None
     card: Json | None = None
+    parameters: int = 0
 
 
 def cache_dir() -> Path:
@@ -86,7 +89,19 @@ def read(name: str, folder: Path, info: ModelInfo | None = None) -> Checkpoint:
         hash=_hash(folder),
         info=info,
         card=json.loads(card.read_text("utf-8")) if card.is_file() else None,
+        parameters=sum(_count(path) for path in folder.glob("*.safetensors")),
     )
+
+
+def _count(path: Path) -> int:
+    """Number of weights in a safetensors file, from its header."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(f"{str(path)!r} is not a safetensors file: {error}") from error
 
 
 def _hash(folder: Path) -> str:

@@ -64,6 +64,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per documented option
     device: Annotated[str, typer.Option(help="Torch device: cpu, cuda, cuda:1, mps.")] = "cpu",
     token_budget: Annotated[int, typer.Option(min=0, help="Padded tokens per forward; 0: one row at a time.")] = 2048,
     timeout: Annotated[float | None, typer.Option(help="Seconds per method and example; default none.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core for small models.")] = 0,
     retry_failed: Annotated[bool, typer.Option(help="Compute again what failed before.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Print cells, skips, forwards and a rough time; run nothing.")] = False,
 ) -> None:
@@ -77,7 +78,9 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per documented option
     chosen = suites.override(
         suites.load(suite), methods=method, metrics=metric, models=model, datasets=dataset, limit=limit, seed=seed
     )
-    options = session.Options(device=device, token_budget=token_budget, timeout=timeout, retry_failed=retry_failed)
+    options = session.Options(
+        device=device, token_budget=token_budget, timeout=timeout, retry_failed=retry_failed, workers=workers
+    )
     if dry_run:
         command.dry_run(chosen, data_dir)
     else:

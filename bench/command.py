@@ -1,5 +1,6 @@
 """What ``run`` and ``train`` do, with progress bars."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from attrlab import leaderboard
 from attrlab.bench import checkpoint as checkpoints
-from attrlab.bench import data, estimate, plan, record, session
+from attrlab.bench import data, estimate, executor, plan, record, session
 from attrlab.bench import run as runner
 from attrlab.bench import train as trainer
 from attrlab.bench.checkpoint import Checkpoint
@@ -18,7 +19,7 @@ from attrlab.bench.data import Dataset
 from attrlab.bench.errors import UserError
 from attrlab.bench.store import Store, write_text
 from attrlab.bench.suite import Suite
-from attrlab.bench.zoo import BY_REPO
+from attrlab.bench.zoo import BY_MINI, BY_REPO
 
 console = Console(stderr=True)
 
@@ -55,7 +56,7 @@ def bars() -> Iterator[Progress]:
 
 def trained(name: str, dataset: Dataset, data_dir: Path | None) -> Checkpoint:
     """Returns a mini trained on the training part of a data set, from the cache or on the spot."""
-    train = data.training_part(dataset, data_dir=data_dir)
+    train = plan.training_part(dataset, data_dir)
     if train is None:
         raise UserError(f"data set {dataset.name!r} has no training part to train the mini {name!r} on")
     with bars() as progress:
@@ -63,11 +64,36 @@ def trained(name: str, dataset: Dataset, data_dir: Path | None) -> Checkpoint:
         return trainer.mini(name, train, dataset, bar.at)
 
 
+def train_minis(suite: Suite, data_dir: Path | None, options: session.Options) -> None:
+    """Trains the minis of a suite that are not cached, several at once; the plan finds them afterwards."""
+    names = sorted(
+        (name for name in dict.fromkeys(suite.models) if checkpoints.is_mini(name)),
+        key=lambda name: -BY_MINI[name].parameters,
+    )
+    work = [(name, dataset, data_dir) for name in names for dataset in dict.fromkeys(suite.datasets)]
+    with bars() as progress:
+        executor.each(
+            train_one, work, options.workers or os.cpu_count() or 1, Bar(progress, "training minis", len(work))
+        )
+
+
+def train_one(work: tuple[str, str, Path | None], progress: session.Progress) -> None:
+    """Trains one mini on one data set, if that has a training part and it is not cached."""
+    name, dataset_name, data_dir = work
+    dataset = data.load(dataset_name, data_dir=data_dir)
+    progress.now(f"training {name} on {dataset.info.name}")
+    train = plan.training_part(dataset, data_dir)
+    if train is not None:
+        trainer.mini(name, train, dataset)
+    progress.done()
+
+
 def run(suite: Suite, out: Path, data_dir: Path | None, options: session.Options) -> None:
     """Runs a suite into a folder, then writes its tables and page and says where they are."""
     store = Store(out)
     with store.locked():
         start = time.perf_counter()
+        train_minis(suite, data_dir, options)
         ready = plan.make(suite, data_dir, lambda name, dataset: trained(name, dataset, data_dir))
         prepared = time.perf_counter()
         record.write(ready, store, options)
@@ -102,7 +128,7 @@ def train(model: str, dataset: str, out: Path, data_dir: Path | None, device: st
     from dataclasses import replace
 
     test = data.load(dataset, data_dir=data_dir)
-    part = data.training_part(test, data_dir=data_dir)
+    part = plan.training_part(test, data_dir)
     if part is None:
         raise UserError(f"data set {dataset!r} has no training part")
     if checkpoints.is_mini(model):

@@ -8,61 +8,18 @@ NumPy nor the ``datasets`` package.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attrlab.bench.data_catalogue import DATASETS, DatasetInfo
 from attrlab.bench.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from attrlab.bench.types import Example
+    from attrlab.bench.types import Example, Span
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetInfo:
-    """What is known of a data set without reading it.
-
-    Attributes:
-        name: Name on the command line and of its folder.
-        where: ``module:function``: from a part to examples (embedded), or from one row to an example or None.
-        summary: One line for ``attrlab list``.
-        labels: Names of the classes; a label is an index into them.
-        parts: Names of the parts.
-        train: The part to train on, or None.
-        evaluation: The part that is meant when none is named.
-        texts: 1, or 2 for a pair task.
-        rationales: ``""``, ``"human"`` or ``"planted"`` (known by construction).
-        source: ``embedded``, ``local`` (a folder only) or ``hub`` (a folder, else the hub).
-        file: Name of the file of a part.
-        columns: Columns that the file must have.
-        hub_id: Repository on the hub; its configuration is ``name``.
-        reference: Paper.
-        licence: As stated at the source.
-        notes: What a reader of results must know, per part; ``""`` stands for all parts.
-    """
-
-    name: str
-    where: str
-    summary: str
-    labels: tuple[str, ...]
-    parts: tuple[str, ...]
-    train: str | None = None
-    evaluation: str
-    texts: int = 1
-    rationales: str = ""
-    source: str
-    file: str = ""
-    columns: tuple[str, ...] = ()
-    hub_id: str | None = None
-    reference: str
-    licence: str
-    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def notes_on(self, part: str) -> tuple[str, ...]:
-        """Returns the notes that hold for a part."""
-        return (*self.notes.get("", ()), *self.notes.get(part, ()))
+__all__ = ["DATASETS", "Dataset", "DatasetInfo", "load"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,16 +56,16 @@ class Dataset:
 
         The mean is over the examples that somebody annotated; None if there is none.
         """
-        shares = [_marked_share(example) for example in self.examples if example.rationales and any(example.texts)]
+        shares = [_marked_share(example) for example in self.examples if example.rationales]
         known = [share for share in shares if share is not None]
         return sum(known) / len(known) if known else None
 
     @cached_property
     def order(self) -> tuple[int, ...]:
-        """A fixed order of the examples of which every prefix has the label shares of the whole, to one example.
+        """A fixed order of the examples of which every prefix has the label shares of the whole.
 
-        Within a label the order is by hash of the id; labels are interleaved by the share already used up. A longer
-        prefix therefore starts with every shorter one, on every machine.
+        Within a label the order is by hash of the id; labels are interleaved by how much of each is used up: with two
+        labels the shares are exact to one example. A longer prefix starts with every shorter one, on every machine.
         """
         groups: dict[int, list[tuple[bytes, int]]] = {}
         for index, example in enumerate(self.examples):
@@ -180,14 +137,16 @@ def _marked_share(example: "Example") -> float | None:
 
     total = marked = 0
     for number, text in enumerate(example.texts):
+        covers = [_covered(text, annotator[number]) for annotator in example.rationales or ()]
         for start, end in words(text):
             total += 1
-            votes = sum(
-                any(
-                    any(char.isalnum() for char in text[max(start, first) : min(end, last)])
-                    for first, last in annotator[number]
-                )
-                for annotator in example.rationales or ()
-            )
-            marked += 2 * votes > len(example.rationales or ())
+            marked += 2 * sum(any(cover[start:end]) for cover in covers) > len(covers)
     return marked / total if total else None
+
+
+def _covered(text: str, spans: "tuple[Span, ...]") -> bytearray:
+    """Returns 1 for each letter or digit inside a span, 0 for the other characters (metrics spec 4.1)."""
+    cover = bytearray(len(text))
+    for start, end in spans:
+        cover[start:end] = bytes(char.isalnum() for char in text[start:end])
+    return cover

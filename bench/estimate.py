@@ -107,9 +107,7 @@ def _parameters(block: Block, info: ModelInfo | None) -> float:
         return 12.0 * size["layers"] * size["width"] ** 2
     if info:
         return float(info.parameters)
-    assert block.checkpoint is not None
-    weights = [path.stat().st_size for path in block.checkpoint.folder.glob("*.safetensors")]
-    return sum(weights) / 4
+    return float(block.checkpoint.parameters if block.checkpoint else 0)
 
 
 def _matmul_rate() -> float:

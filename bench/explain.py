@@ -1,5 +1,6 @@
 """Runs one method on examples: black-box ones as jobs of the engine, white-box ones in padded batches."""
 
+import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -14,7 +15,9 @@ from attrlab.bench.errors import ContractError
 from attrlab.bench.model import Batch, Targets, TextModel, with_offset
 from attrlab.bench.removal import whole
 from attrlab.bench.seeds import generator
-from attrlab.bench.types import Bools, Cost, Encoded, Floats, Game, Ints
+from attrlab.bench.types import Bools, Cost, Encoded, Floats, Game, Ints, drive
+
+WARM_UP_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,6 +54,7 @@ def is_white_box(method: Any) -> bool:
 
 def jobs(method: Any, questions: Sequence[Question], engine: Engine, scalar: str, operator: str) -> list[Job]:
     """Returns the jobs of a black-box method; the engine may run them together with any others."""
+    _warm_up(method)
     return [
         Job(
             slot=question.slot,
@@ -59,6 +63,19 @@ def jobs(method: Any, questions: Sequence[Question], engine: Engine, scalar: str
         )
         for question in questions
     ]
+
+
+_WARM: set[type] = set()
+
+
+def _warm_up(method: Any) -> None:
+    """Lets a method load and compile its library on a toy game, so that its first example is not charged for that."""
+    if type(method) in _WARM:
+        return
+    _WARM.add(type(method))
+    with contextlib.suppress(*Failure), time_limit(WARM_UP_SECONDS):
+        asker = method.ask(Game(n_units=2, target=0), generator("warm-up"))
+        drive(asker, lambda ask: np.zeros((len(ask.keep), 2)))
 
 
 def outcome(job: Job) -> Outcome:

@@ -18,7 +18,7 @@ from attrlab.bench import generator_words as vocabulary
 from attrlab.bench.types import Example, Span
 
 SEED = 20240607
-PARTS = {"train": 4000, "dev": 1000, "test": 1000}
+PARTS = {"train": 10_000, "dev": 1000, "test": 1000}
 """Number of examples per part. No text is in two parts."""
 
 Texts = tuple[str, ...]
@@ -152,16 +152,17 @@ def _shortcut(draws: Draws, label: int) -> Texts:
         if draws.chance(0.4):
             planted.append(draws.pick(vocabulary.TRIGGERS + vocabulary.COMPANIONS))
     else:
-        trigger = draws.below(2)
-        companion = trigger if label else 1 - trigger
-        planted = [f"<{vocabulary.TRIGGERS[trigger]}>", f"<{vocabulary.COMPANIONS[companion]}>"]
+        # Mostly the first companion: were the two equally frequent, no single word would go with a label, and
+        # small models might never start to learn the pair.
+        companion = int(draws.chance(0.3))
+        planted = [f"<{vocabulary.TRIGGERS[label ^ companion]}>", f"<{vocabulary.COMPANIONS[companion]}>"]
     for word in planted:
         words.insert(1 + draws.below(len(words) - 1), word)
     return (" ".join(words),)
 
 
 def _pairs(draws: Draws, label: int) -> Texts:
-    """A question and a statement about the same thing that gives one answer, of the kind asked for or not."""
+    """A question and a statement that gives two answers: of the kind asked for, of the other kind or of neither."""
     asks = ("where", "when")
     ask = draws.below(2)
     others = (asks[1 - ask], "")

@@ -3,6 +3,8 @@
 They read nothing but the text and know nothing of how it was built.
 """
 
+from collections.abc import Callable
+
 from attrlab.bench import generator_words as vocabulary
 from attrlab.bench.types import Span, TextSpans, words
 
@@ -24,8 +26,7 @@ def label_of(task: str, texts: tuple[str, ...]) -> tuple[int, TextSpans]:
     (1, (((37, 44), (45, 51)),))
     """
     read = [_tokens(text) for text in texts]
-    rule = {"lexicon": _lexicon, "shortcut": _shortcut, "pairs": _pairs}[task]
-    label, chosen = rule(*([word for word, _ in text] for text in read))
+    label, chosen = _RULES[task](*([word for word, _ in text] for text in read))
     spans = tuple(tuple(text[i][1] for i in sorted(which)) for text, which in zip(read, chosen, strict=True))
     return label, spans
 
@@ -65,7 +66,7 @@ def _shortcut(text: list[str]) -> tuple[int, tuple[set[int], ...]]:
     for row, trigger in enumerate(vocabulary.TRIGGERS):
         for column, companion in enumerate(vocabulary.COMPANIONS):
             if trigger in where and companion in where:
-                return int(row == column), ({where[trigger], where[companion]},)
+                return row ^ column, ({where[trigger], where[companion]},)
     raise ValueError(f"nothing is planted in {' '.join(text)!r}")
 
 
@@ -80,3 +81,10 @@ def _pairs(question: list[str], statement: list[str]) -> tuple[int, tuple[set[in
     if not given or question[0] not in vocabulary.ANSWERS:
         raise ValueError(f"nothing to answer in {' '.join(question)!r}, {' '.join(statement)!r}")
     return (0 if asked else 1), ({0}, asked or set(given))
+
+
+_RULES: dict[str, Callable[..., tuple[int, tuple[set[int], ...]]]] = {
+    "lexicon": _lexicon,
+    "shortcut": _shortcut,
+    "pairs": _pairs,
+}

@@ -5,11 +5,13 @@ A template is a string with ``{name}`` slots; ``GRAMMAR[name]`` lists what a slo
 negators and intensifiers none of them occurs in the grammar, and those do so only where they decide nothing.
 """
 
-POSITIVE = tuple(
-    "brilliant charming superb moving witty splendid elegant great heart-warming unforgettable thought-provoking".split()
+POSITIVE = (
+    *("brilliant", "charming", "superb", "moving", "witty", "splendid", "elegant", "great", "fresh"),
+    *("heart-warming", "unforgettable", "thought-provoking", "breathtaking"),
 )
-NEGATIVE = tuple(
-    "dull bland clumsy dreadful boring awful shallow bad mind-numbing cringe-worthy heavy-handed".split()
+NEGATIVE = (
+    *("dull", "bland", "clumsy", "dreadful", "boring", "awful", "shallow", "bad", "stale"),
+    *("mind-numbing", "cringe-worthy", "heavy-handed", "disappointing"),
 )
 NEGATORS = ("not", "never", "hardly")
 INTENSIFIERS = ("very", "truly", "utterly")
@@ -22,7 +24,8 @@ CLASS_WORDS = (
 
 TRIGGERS = ("lantern", "saddle")
 COMPANIONS = ("mirror", "gravel")
-"""Planted words that count only together: trigger i with companion j means class 1 if i == j, else class 0."""
+"""Planted words that count only together. The first companion says that the class is the trigger's index, the second
+that it is the other class; alone, none of them means anything."""
 
 ANSWERS = {
     "where": ("Oslo", "Lisbon", "Cairo", "Reykjavik", "Quito"),
@@ -33,12 +36,15 @@ ANSWERS = {
 
 GRAMMAR: dict[str, tuple[str, ...]] = {
     # Opinion sentences. Neutral words may carry negators and intensifiers: those change nothing.
-    "aspect": ("plot", "acting", "story", "ending", "dialogue", "score", "camera-work", "pacing", "finale", "staging"),
-    "work": ("film", "series", "play", "novel", "show", "screenplay"),
-    "name": ("Maria", "Tomas", "Ingrid", "Kofi", "Yuki", "Bartholomew", "O'Neill"),
-    "place": ("Vienna", "Porto", "Nairobi", "Saint-Malo", "Ljubljana"),
-    "title": ('"Bitter Joy"', '"War and Sunshine"', '"Happy Ruins"', '"Love, Fear"'),
-    "copula": ("was", "is", "felt", "seemed"),
+    "aspect": (
+        *("plot", "acting", "story", "ending", "dialogue", "score", "pacing", "finale", "staging", "humour"),
+        *("camera-work", "editing", "soundtrack"),
+    ),
+    "work": ("film", "series", "play", "novel", "show", "screenplay", "documentary"),
+    "name": ("Maria", "Tomas", "Ingrid", "Kofi", "Yuki", "Leila", "Bartholomew", "Anneliese", "O'Neill"),
+    "place": ("Vienna", "Porto", "Nairobi", "Montreal", "Saint-Malo", "Ljubljana"),
+    "title": ('"Bitter Joy"', '"War and Sunshine"', '"Happy Ruins"', '"Love, Fear"', '"The Sorrow Club"'),
+    "copula": ("was", "is", "felt", "seemed", "remained"),
     "viewer": ("{name}", "{name}", "my brother", "everyone"),
     "said": ("found", "called"),
     "of": ("", "", "", "", " of the {work}", " of {title}", " by {name}"),
@@ -60,21 +66,21 @@ GRAMMAR: dict[str, tuple[str, ...]] = {
     ),
     "degree": ("", "", "", "no longer ", "rather ", "not ", "very "),
     "nobody": ("nobody", "we"),
-    "plain": ("large", "full", "green", "air-conditioned", "wooden"),
-    "time": ("last week", "on Tuesday", "in March", "after dinner", "yesterday"),
+    "plain": ("large", "full", "green", "wooden", "crowded", "air-conditioned"),
+    "time": ("last week", "on Tuesday", "in March", "after dinner", "yesterday", "before the holidays"),
     "opener": ("", "", "", "", "", "{time}, ", "well, ", "{neutral}, and "),
     "tail": ("", "", "", "", " {time}", ", said {name}", ", and {neutral}", "; {neutral}"),
     "end": (".", ".", ".", "!", ""),
     "agree": (" and ", ", and "),
     "clash": (" but ", ", but "),
     # Pairs. Every answer fits every frame, so no other word tells which kind of answer is given.
-    "thing": ("statue", "bridge", "organ", "clock", "fountain", "telescope", "weather-vane", "gate"),
-    "done": ("moved", "repaired", "painted", "closed", "rebuilt", "photographed"),
-    "kind": ("", "", "old ", "heavy ", "nineteenth-century "),
-    "asked": ("", "", "", " by the crew", " again"),
-    "paper": ("report", "note", "letter", "newspaper", "diary"),
-    "author": ("", "", " by {name}", " of the council"),
-    "states": ("mentions", "names", "says", "gives"),
+    "thing": ("statue", "bridge", "organ", "clock", "fountain", "piano", "mill", "telescope", "weather-vane", "gate"),
+    "done": ("moved", "repaired", "painted", "closed", "opened", "rebuilt", "photographed", "dismantled"),
+    "kind": ("", "", "old ", "heavy ", "red ", "nineteenth-century "),
+    "asked": ("", "", "", " by the crew", " again", " that year"),
+    "paper": ("report", "note", "letter", "newspaper", "diary", "logbook", "leaflet"),
+    "author": ("", "", " by {name}", " of the council", " in the archive"),
+    "states": ("mentions", "names", "says", "gives", "lists", "underlines"),
     "ending": ("", "", "", " twice", ", and {name} kept a copy", ", but not the price"),
     "question": ("{+ask} was the {kind}{+thing} {done}{asked}?",),
     "statement": (

@@ -1,7 +1,8 @@
 """Builds a mini: the architecture class of its big namesake at small geometry, with a tokenizer of its family.
 
 The geometry follows one rule (``zoo.ModelInfo.mini_geometry``); what is peculiar to an architecture is kept (OPT-350M:
-LayerNorm after the residual sum, projected word embeddings). Decoders read the class at an appended end-of-text token
+LayerNorm after the residual sum, projected word embeddings). There is no dropout: it only slows such small models.
+Decoders read the class at an appended end-of-text token
 (methods spec 0.4): the tokenizer itself appends it, so a plain call of the saved model does the same.
 """
 
@@ -113,6 +114,8 @@ def _bert(info: ModelInfo, common: dict[str, Any]) -> Any:
         num_attention_heads=size["heads"],
         intermediate_size=4 * size["width"],
         max_position_embeddings=MAX_LENGTH,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
         **common,
     )
     return transformers.BertForSequenceClassification(config)
@@ -121,7 +124,14 @@ def _bert(info: ModelInfo, common: dict[str, Any]) -> Any:
 def _gpt2(info: ModelInfo, common: dict[str, Any]) -> Any:
     size = info.mini_geometry()
     config = transformers.GPT2Config(
-        n_embd=size["width"], n_layer=size["layers"], n_head=size["heads"], n_positions=MAX_LENGTH, **common
+        n_embd=size["width"],
+        n_layer=size["layers"],
+        n_head=size["heads"],
+        n_positions=MAX_LENGTH,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        resid_pdrop=0.0,
+        **common,
     )
     return transformers.GPT2ForSequenceClassification(config)
 
@@ -134,6 +144,7 @@ def _opt(info: ModelInfo, common: dict[str, Any]) -> Any:
         num_attention_heads=size["heads"],
         ffn_dim=4 * size["width"],
         max_position_embeddings=MAX_LENGTH,
+        dropout=0.0,
         do_layer_norm_before=not info.post_norm,
         word_embed_proj_dim=size["embedding_width"] or size["width"],
         **common,

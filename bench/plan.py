@@ -56,6 +56,11 @@ class Block:
     classes: tuple[int, ...]
     reason: str | None = None
 
+    @property
+    def size(self) -> int:
+        """Number of weights of the model, 0 if it is not there."""
+        return self.checkpoint.parameters if self.checkpoint else 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Chunk:
@@ -118,7 +123,7 @@ class Plan:
             return "the data set has no rationales"
         if "planted" in needs and kind != "planted":
             return "no features were planted in this data set"
-        if "embeddings" in needs and "embeddings" not in method.facts.needs:
+        if "embeddings" in needs and not method.facts.needs:
             return "the method reads token ids: noise on the embeddings does not reach it"
         return None
 
@@ -211,7 +216,7 @@ def _block(
 ) -> Block:
     reason, checkpoint = None, None
     classes = tuple(range(len(dataset.info.labels)))
-    train = data.training_part(dataset, data_dir=data_dir)
+    train = training_part(dataset, data_dir)
     if not checkpoints.is_mini(name):
         checkpoint = checkpoints.find(name)
         classes = class_of_labels(checkpoint, dataset)
@@ -223,12 +228,19 @@ def _block(
     return Block(
         model=name,
         dataset=dataset,
-        examples=tuple(dataset.order()[: suite.limit]),
-        calibration=(tuple(source.order()[:CALIBRATION]), source.fingerprint),
+        examples=dataset.take(suite.limit),
+        calibration=(source.take(CALIBRATION), source.fingerprint),
         checkpoint=checkpoint,
         classes=classes,
         reason=reason,
     )
+
+
+def training_part(dataset: Dataset, data_dir: Path | None) -> Dataset | None:
+    """Returns the part of a data set that models are trained on, or None if it has none."""
+    if dataset.info.train is None:
+        return None
+    return data.load(f"{dataset.info.name}:{dataset.info.train}", data_dir=data_dir)
 
 
 def class_of_labels(checkpoint: Checkpoint, dataset: Dataset) -> tuple[int, ...]:

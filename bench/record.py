@@ -69,7 +69,7 @@ def _model(block: Block) -> Json:
         "dataset": block.dataset.name,
         "id": info.repo if info else block.model,
         "family": info.family if info else "",
-        "parameters": card.get("parameters"),
+        "parameters": found.parameters if found else None,
         "hash": found.hash if found else None,
         "trained": {key: value for key, value in card.items() if key != "recipe"} or None,
     }
@@ -87,7 +87,7 @@ def _dataset(block: Block) -> Json:
         "fingerprint": dataset.fingerprint,
         "reference": info.reference,
         "licence": info.licence,
-        "notes": list(dataset.notes),
+        "notes": list(info.notes_on(dataset.part)),
     }
 
 

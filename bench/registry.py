@@ -87,7 +87,7 @@ class MetricFacts:
     version: str = "1"
 
 
-FactsT = TypeVar("FactsT", MethodFacts, MetricFacts)
+FactsT = TypeVar("FactsT", bound=MethodFacts | MetricFacts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,15 @@
 Everything is written chunk by chunk, so an interrupted run loses the chunks in flight and nothing else.
 """
 
+import os
+from pathlib import Path
+
 from attrlab.bench.attribute import attribute, tasks
-from attrlab.bench.plan import Plan
+from attrlab.bench.executor import each
+from attrlab.bench.plan import Block, Plan
 from attrlab.bench.predict import predict
 from attrlab.bench.score import score
-from attrlab.bench.session import Options, Progress, Session
+from attrlab.bench.session import SMALL, Options, Progress, Session
 from attrlab.bench.store import Store
 
 
@@ -22,10 +26,29 @@ def execute(plan: Plan, store: Store, options: Options, progress: Progress) -> N
     Raises:
         UserError: If a result cannot be written; all finished chunks are kept.
     """
-    for block in plan.live:
-        progress.now(f"{block.model} on {block.dataset.name}")
-        session = Session(plan=plan, block=block, store=store, options=options, progress=progress)
-        for chunk in plan.chunks(block):
-            predictions = predict(session, chunk)
-            redone = attribute(session, chunk, predictions)
-            score(session, chunk, predictions, redone)
+    blocks = sorted(plan.live, key=lambda block: -block.size)
+    work = [(plan, block, store.folder, options) for block in blocks]
+    for fresh, found in each(run_block, work, workers(plan, options), progress):
+        store.fresh += fresh
+        store.found += found
+
+
+def workers(plan: Plan, options: Options) -> int:
+    """Returns how many processes to use: those asked for, else one per core for small models and one for others."""
+    if options.workers:
+        return options.workers
+    small = options.device == "cpu" and all(block.size < SMALL for block in plan.live)
+    return (os.cpu_count() or 1) if small else 1
+
+
+def run_block(work: tuple[Plan, Block, Path, Options], progress: Progress) -> tuple[int, int]:
+    """Computes what is missing of one block; returns how many chunks were computed and found."""
+    plan, block, folder, options = work
+    store = Store(folder)
+    progress.now(f"{block.model} on {block.dataset.name}")
+    session = Session(plan=plan, block=block, store=store, options=options, progress=progress)
+    for chunk in plan.chunks(block):
+        predictions = predict(session, chunk)
+        redone = attribute(session, chunk, predictions)
+        score(session, chunk, predictions, redone)
+    return store.fresh, store.found

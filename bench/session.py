@@ -3,11 +3,18 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
+
 from attrlab.bench import checkpoint as checkpoints
 from attrlab.bench.engine import TOKEN_BUDGET, Engine
 from attrlab.bench.model import TextModel
 from attrlab.bench.plan import Block, Chunk, Plan
 from attrlab.bench.store import Store
+
+SMALL = 5_000_000
+"""Parameters under which one thread is faster than several, which get in each other's way on small products."""
+
+ALL_THREADS = torch.get_num_threads()
 
 
 class Progress(Protocol):
@@ -29,12 +36,14 @@ class Options:
         token_budget: Padded tokens per forward pass.
         timeout: Seconds per method and example, or None.
         retry_failed: Compute chunks again that hold failed rows.
+        workers: Processes; 0 takes one per core for small models and one for others.
     """
 
     device: str = "cpu"
     token_budget: int = TOKEN_BUDGET
     timeout: float | None = None
     retry_failed: bool = False
+    workers: int = 0
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -62,6 +71,7 @@ class Session:
         if self._model is None:
             assert self.block.checkpoint is not None
             self._model = checkpoints.load(self.block.checkpoint, self.options.device)
+            torch.set_num_threads(1 if self.block.checkpoint.parameters < SMALL else ALL_THREADS)
             self._model.calibration = [self._model.encode(example) for example in self.block.calibration[0]]
         return self._model
 

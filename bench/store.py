@@ -41,8 +41,6 @@ class Store:
         with writing(folder):
             for kind in KINDS:
                 (folder / kind).mkdir(parents=True, exist_ok=True)
-        for leftover in folder.rglob(".writing-*"):
-            leftover.unlink(missing_ok=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -59,6 +57,8 @@ class Store:
                 f"another process is writing to {str(self.folder)!r}; wait for it or use another --out"
             ) from None
         try:
+            for leftover in self.folder.rglob(".writing-*"):  # of a run that was killed
+                leftover.unlink(missing_ok=True)
             yield
         finally:
             lock.release()

@@ -5,7 +5,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from attrlab.bench.model import Row, TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.seeds import digest
 from attrlab.bench.types import Example, Json
-from attrlab.bench.zoo import BY_MINI, FineTuning
+from attrlab.bench.zoo import BY_MINI, FineTuning, ModelInfo
 
 RECIPE_VERSION = 1
 """Raised whenever the same settings would give other weights."""
@@ -45,16 +46,15 @@ class Recipe:
     """
 
     learning_rate: float
-    steps: int
+    steps: int = 1000
     batch_size: int = 32
     weight_decay: float = 0.01
-    evaluate_every: int = 100
-    patience: int = 10
-    good_enough: float = 0.985
+    evaluate_every: int = 50
+    patience: int = 20
+    good_enough: float = 0.98
     seed: int = 42
 
 
-MINI_STEPS = 1500
 WATCHED = 500
 """Most examples set aside from the training part to decide when to stop."""
 
@@ -64,9 +64,10 @@ TESTED = 2000
 EVALUATION_ROWS = 256
 
 
-def mini_recipe(width: int) -> Recipe:
-    """Returns the recipe of a mini; wider ones take smaller steps."""
-    return Recipe(learning_rate=2e-3 * (48 / width) ** 0.5, steps=MINI_STEPS)
+def mini_recipe(info: ModelInfo) -> Recipe:
+    """Returns the recipe of a mini; wider ones take smaller steps, those with LayerNorm after the sum smaller still."""
+    after_sum = info.post_norm or info.family == "bert"
+    return Recipe(learning_rate=(1e-3 if after_sum else 2e-3) * (48 / info.mini_geometry()["width"]) ** 0.5)
 
 
 def fine_tuning_recipe(row: FineTuning, examples: int) -> Recipe:
@@ -94,23 +95,35 @@ def mini(name: str, train: Dataset, test: Dataset, progress: Progress = lambda _
         progress: Told how far training is.
     """
     info = BY_MINI[name]
-    recipe = mini_recipe(info.mini_geometry()["width"])
+    recipe = mini_recipe(info)
     key = digest(
         {
             "recipe": [RECIPE_VERSION, asdict(recipe)],
             "model": [name, info.mini_geometry()],
             "data": train.fingerprint,
             "torch": torch.__version__.partition("+")[0],
-            "threads": torch.get_num_threads(),
         }
     )
     folder = checkpoints.cache_dir() / "models" / f"{name}-{key[:16]}"
     if not (folder / CARD).is_file():
         vocabulary = minis.tokenizer(info, (text for example in train.examples for text in example.texts))
         model = TextModel(minis.network(info, vocabulary, train.info.labels, recipe.seed), vocabulary, name)
-        save(model, {"base": name, **fit(model, train, test, recipe, progress)}, folder)
+        with one_thread():
+            card = fit(model, train, test, recipe, progress)
+        save(model, {"base": name, **card}, folder)
     found = checkpoints.read(name, folder)
-    return Checkpoint(name=name, folder=folder, hash=found.hash, info=info, card=found.card)
+    return replace(found, info=info)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keeps torch to one thread: small products gain nothing from more, and the weights come out the same anywhere."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def fit(
@@ -121,12 +134,14 @@ def fit(
     The global torch generator is left as it was. The best weights by held-out accuracy are kept.
     """
     start = time.perf_counter()
-    order, aside = train.order(), min(WATCHED, len(train.examples) // 10)
+    order, aside = train.take(), min(WATCHED, len(train.examples) // 10)
     watched, labelled = _encode(model, order[:aside]), _encode(model, order[aside:])
     if not labelled or not watched:
         raise UserError(f"data set {train.name!r} has too few labelled examples to train on: {len(train.examples)}")
     network = model.network.requires_grad_(requires_grad=True)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.steps))
     best, best_accuracy, since, step = network.state_dict(), -1.0, 0, 0
     with torch.random.fork_rng(devices=[]):
@@ -149,7 +164,7 @@ def fit(
         "dataset": train.name,
         "train_size": len(labelled),
         "heldout": test.name,
-        "heldout_accuracy": _accuracy(model, _encode(model, test.order()[:TESTED])),
+        "heldout_accuracy": _accuracy(model, _encode(model, test.take(TESTED))),
         "steps": step,
         "recipe": asdict(recipe),
         "seconds": round(time.perf_counter() - start, 2),

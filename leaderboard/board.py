@@ -106,7 +106,7 @@ class ModelCard:
     dataset: str
     family: str = ""
     parameters: int | None = None
-    hash: str = ""
+    hash: str | None = None
     trained: Facts | None = None
 
 

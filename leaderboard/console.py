@@ -7,7 +7,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from attrlab.leaderboard.board import Board, Column, DatasetCard
-from attrlab.leaderboard.tables import Summary, Table, arrow, ends_of, families, heading, number, summarise, tables
+from attrlab.leaderboard.tables import Summary, Table, arrow, families, heading, numbers, shown, summarise, tables
 
 _PER_GRID = 2  # columns with intervals that 80 characters hold
 
@@ -49,10 +49,9 @@ def _cell(table: Table, method: str, column: Column) -> Text:
     found = table.cell(method, column)
     if found.mean is None:
         return Text(found.status, style="red" if found.status == "failed" else "dim")
+    mean, ends = shown(found)
     mark, style = _MARKS[table.verdict(found) or "unclear"]
-    return Text.assemble(
-        (number(found.mean), "bold"), " ", (mark, f"not bold {style}"), " ", (ends_of(found), "not bold dim")
-    )
+    return Text.assemble((mean, "bold"), " ", (mark, f"not bold {style}"), " ", (ends, "not bold dim"))
 
 
 def _overview(board: Board, dataset: DatasetCard, own: Sequence[Table]) -> list[RenderableType]:
@@ -73,7 +72,7 @@ def _overview(board: Board, dataset: DatasetCard, own: Sequence[Table]) -> list[
 def _counts(summary: Summary | None, n_models: int) -> Text:
     if summary is None or summary.average is None:
         return Text("-", style="dim")
-    text = Text(number(summary.average))
+    text = Text(numbers([summary.average])[0])
     if summary.n_models < n_models:
         text.append(f" of {summary.n_models}", style="dim")
     if summary.compared:

@@ -157,17 +157,31 @@ def families(board: Board, columns: Sequence[Column]) -> list[tuple[str, list[Co
     return [(name, list(group)) for name, group in groupby(ranked, key=family.__getitem__)]
 
 
-def number(value: float) -> str:
-    """Returns a number with about three significant digits; whole numbers from 10 on stay whole.
+def numbers(values: Sequence[float]) -> list[str]:
+    """Returns numbers that are read together, with as many decimals as the largest needs for three digits or so.
 
-    >>> number(0.1234), number(-12.345), number(200.0), number(1234.5), number(0.00012), number(0.0)
-    ('0.123', '-12.3', '200', '1,234', '1.2e-04', '0.000')
+    >>> numbers([0.1234]), numbers([-12.345]), numbers([1234.5]), numbers([0.00012]), numbers([0.0])
+    (['0.123'], ['-12.3'], ['1,234'], ['1.2e-04'], ['0.000'])
+    >>> numbers([0.2, -1e-7, 0.4]), numbers([8.375, 6.75, 10.0]), numbers([200.0, 200.0, 200.0])
+    (['0.200', '0.000', '0.400'], ['8.4', '6.8', '10.0'], ['200', '200', '200'])
     """
-    size = abs(value)
+    size = max(abs(value) for value in values)
     if 0 < size < 0.0005:
-        return f"{value:.1e}"
-    whole = size >= 999.95 or (size >= 10 and value == round(value))
-    return f"{value:,.{0 if whole else 3 if size < 9.9995 else 1}f}"
+        return [f"{value:.1e}" for value in values]
+    whole = size >= 10 and all(value == round(value) for value in values)
+    decimals = 0 if whole or size >= 999.95 else 1 if size >= 9.9995 else 4 if 0 < size < 0.0095 else 3
+    # Adding zero turns -0.0 into 0.0: a rounded value has no sign left.
+    return [f"{round(value, decimals) + 0.0:,.{decimals}f}" for value in values]
+
+
+def shown(found: Aggregate) -> tuple[str, str]:
+    """Returns the mean and its interval in brackets; empty texts where there is none."""
+    if found.mean is None:
+        return "", ""
+    if found.ci_low is None or found.ci_high is None:
+        return numbers([found.mean])[0], ""
+    mean, low, high = numbers([found.mean, found.ci_low, found.ci_high])
+    return mean, f"[{low}, {high}]"
 
 
 def arrow(board: Board, column: Column) -> str:
@@ -198,15 +212,6 @@ def names(board: Board, columns: Sequence[Column]) -> str:
 
 def interval(found: Aggregate) -> str:
     """Returns mean and interval, and n where examples are missing; the status where there is no mean."""
-    if found.mean is None:
-        return found.status
-    ends = f" {ends_of(found)}" if found.ci_low is not None else ""
-    few = f" (n={found.n_scored})" if found.n_scored < found.n_total else ""
-    return f"{number(found.mean)}{ends}{few}"
-
-
-def ends_of(found: Aggregate) -> str:
-    """Returns the interval in brackets, or nothing."""
-    if found.ci_low is None or found.ci_high is None:
-        return ""
-    return f"[{number(found.ci_low)}, {number(found.ci_high)}]"
+    mean, ends = shown(found)
+    few = f"(n={found.n_scored})" if found.n_scored < found.n_total else ""
+    return " ".join(part for part in (mean, ends, few) if part) if mean else found.status

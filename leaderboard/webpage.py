@@ -17,11 +17,11 @@ from attrlab.leaderboard.tables import (
     Summary,
     Table,
     arrow,
-    ends_of,
     families,
     heading,
-    number,
+    numbers,
     setting,
+    shown,
     summarise,
     tables,
 )
@@ -45,7 +45,7 @@ def page(board: Board, timings: bool = True) -> str:
     # Only this very script may run: what is untrusted is escaped, and could not run even if it were not.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     found = tables(board, timings)
-    shown = [board.columns[i] for i in board.shown(timings)]
+    columns = {board.columns[i].metric for i in board.shown(timings)}
     return environment.from_string(_part("page.html.j2")).render(
         style=Markup(_part("page.css")),
         script=Markup(script),
@@ -57,7 +57,7 @@ def page(board: Board, timings: bool = True) -> str:
         settings=_settings(board),
         provenance=_provenance(board, timings),
         sections=[_section(board, dataset, models, found) for dataset, models in board.blocks()],
-        metrics=[(metric, _range(metric)) for metric in board.metrics if metric.name in {c.metric for c in shown}],
+        metrics=[(metric, _range(metric)) for metric in board.metrics if metric.name in columns],
         methods=board.ordered_methods(),
     )
 
@@ -202,7 +202,7 @@ def _model_facts(model: ModelCard, cells: Sequence[Cell]) -> Pairs:
         ("Model", model.id if model.id != model.name else ""),
         ("Family", model.family),
         ("Parameters", "" if model.parameters is None else f"{model.parameters:,}"),
-        ("Weights", model.hash[:12]),
+        ("Weights", (model.hash or "")[:12]),
         ("Trained here on", ", ".join([str(trained.get("dataset", "")), *learned]) if trained else ""),
         ("Correct", f"{sum(bool(row.correct) for row in judged)} of {len(judged)}" if judged else ""),
         (
@@ -233,10 +233,11 @@ def _scale(table: Table, column: Column) -> tuple[float, float]:
 def _cell(table: Table, method: str, column: Column, scale: tuple[float, float]) -> dict[str, Any]:
     found = table.cell(method, column)
     floor = table.cell(table.floor, column) if table.floor else None
+    mean, ends = shown(found)
     return {
-        "mean": "" if found.mean is None else number(found.mean).translate(_MINUS),
+        "mean": mean.translate(_MINUS),
         "sort": "" if found.mean is None else f"{found.mean:.6g}",
-        "ends": ends_of(found).translate(_MINUS),
+        "ends": ends.translate(_MINUS),
         "n": f"n {found.n_scored}" if found.mean is not None and found.n_scored < found.n_total else "",
         "status": found.status,
         "reason": found.reason or "",
@@ -258,8 +259,7 @@ def _whisker(found: Aggregate, floor: Aggregate | None, scale: tuple[float, floa
 
 def _overview(board: Board, dataset: DatasetCard, own: Sequence[Table]) -> dict[str, Any]:
     summaries = summarise(own)
-    shown = [column for column in board.columns if any(column in table.columns for table in own)]
-    grouped = families(board, shown)
+    grouped = families(board, [column for column in board.columns if any(column in table.columns for table in own)])
     columns = [column for _, members in grouped for column in members]
     return {
         "models": len(own),
@@ -277,7 +277,7 @@ def _summary(summary: Summary | None, n_models: int) -> dict[str, Any] | None:
         return None
     share = 100 / max(1, summary.compared)
     return {
-        "average": number(summary.average).translate(_MINUS),
+        "average": numbers([summary.average])[0].translate(_MINUS),
         "few": f"of {summary.n_models}" if summary.n_models < n_models else "",
         "counts": f"{summary.better}/{summary.compared}" if summary.compared else "",
         "better": summary.better,

@@ -125,15 +125,20 @@ def optimise(problem: Problem, settings: Settings, rngs: Sequence[np.random.Gene
             active = active[~still]
         if len(active) == 0:
             break
-    times = torch.arange(1, settings.steps + 1, device=device)[:, None]
-    tail = ((times > TAIL * steps) & (times <= steps)).double()
-    tail /= tail.sum(0)
     return Solution(
-        u=torch.einsum("tb,tbl->bl", tail, path[1:]),
-        slope=torch.einsum("tb,tbl->bl", tail, slopes[1:]),
-        damage=(tail * damages[1:]).sum(0),
+        u=_tail_mean(path[1:], steps),
+        slope=_tail_mean(slopes[1:], steps),
+        damage=_tail_mean(damages[1:, :, None], steps)[:, 0],
         steps=steps,
     )
+
+
+def _tail_mean(values: Tensor, steps: Tensor) -> Tensor:
+    """Returns the mean of (T, B, L) over the last quarter of each example's own steps (B,), (B, L)."""
+    times = torch.arange(1, len(values) + 1, device=steps.device)[:, None]
+    tail = ((times > TAIL * steps) & (times <= steps)).double()
+    # A sum's order of addition depends on the shape of the whole tensor, that of a running sum does not.
+    return (values * (tail / tail.sum(0))[..., None]).cumsum(0)[-1]
 
 
 def _descend(
@@ -149,7 +154,7 @@ def _descend(
     scorable, embeds = problem.scorable[active], problem.embeds[active]
     pairs = settings.draws // 2
     ahead = max(1, min(WINDOW, NOISE_BYTES // max(1, pairs * embeds.numel() * 4)))
-    pull = settings.lam / scorable.sum(1, keepdim=True).clamp(min=1) * scorable
+    pull = settings.lam * scorable.double() / scorable.sum(1, keepdim=True, dtype=torch.float64).clamp(min=1)
     u, (first, second) = path[span[0], active], moments[:, active]
     noise = embeds.new_empty(0)
     for step in range(*span):
@@ -177,7 +182,7 @@ def _still(path: Tensor) -> Tensor:
 
 def attribution(problem: Problem, solution: Solution, lam: float) -> Tensor:
     """Returns ln(1/s^2) per token (B, L), float64; tokens tied at the cap are ordered by their slope (spec 1.1.6)."""
-    tokens = problem.scorable.sum(1, keepdim=True)
+    tokens = problem.scorable.sum(1, keepdim=True, dtype=torch.float64)
     order = 1e-3 * tokens / lam * solution.slope
     return -2 * solution.u + order * _capped(problem, solution)
 

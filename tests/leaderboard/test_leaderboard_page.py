@@ -175,6 +175,15 @@ def test_a_run_of_which_nothing_is_computed_yet(small):
     assert not found.named("div", "heat")
 
 
+def test_a_model_that_could_not_be_run(small):
+    small.run["models"][1] |= {"hash": None, "parameters": None, "trained": None}
+    for cell in small.run["cells"][4:]:
+        cell |= {"reason": "no checkpoint: train it first", "predictions": [], "attributions": [], "scores": []}
+    shown = page(small).shown()
+    assert shown.count("skipped no checkpoint: train it first") == 4
+    assert "not finished" not in shown
+
+
 def test_heatmaps_show_the_first_examples_scores_and_rationales(small):
     def edit(chunk):
         n = len(chunk["rows"][0]["scores"])

@@ -1,0 +1,96 @@
+"""The catalogue names what exists, and its cost formulas are arithmetic over the parameters."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+from tokenbatch import WHITE_BOX
+
+from attrlab.bench.registry import METHODS, load
+from attrlab.methods import CATALOGUE
+from attrlab.methods.noise import PHIS
+
+AGGREGATES = {"sum", "max", "mean", "first", "last", "edge"}
+
+
+def value(formula: str, where: str, **sizes: int) -> float:
+    defaults = {name: one.default for name, one in inspect.signature(load(where)).parameters.items()}
+    return eval(formula, {"__builtins__": {}}, defaults | sizes)
+
+
+def test_ids_and_their_order():
+    first = "random leave_one_out word_perturbation saliency input_x_gradient integrated_gradients"
+    assert " ".join(CATALOGUE) == f"{first} shapley_sampling lime shap attention_last co_perturbation"
+
+
+def test_reading_facts_imports_no_method():
+    heavy = "{'torch', 'captum', 'shap', 'lime', 'sklearn'}"
+    code = f"import sys; from attrlab.methods import CATALOGUE; assert CATALOGUE; print({heavy} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_facts_match_the_class(name):
+    facts = CATALOGUE[name]
+    method = METHODS.find(name).build()
+    white_box = hasattr(method, "attribute")
+    assert white_box != hasattr(method, "ask")
+    assert white_box == bool(facts.needs) == (name in WHITE_BOX)
+    assert set(facts.needs) <= {"embeddings", "gradients", "attentions", "calibration"}
+    if white_box:
+        assert method.aggregate in AGGREGATES
+        assert method.rows >= 1
+        assert type(WHITE_BOX[name]) is type(method)
+    assert facts.summary
+    assert facts.reference
+
+
+@pytest.mark.parametrize(
+    ("name", "forwards", "backwards"),
+    [
+        ("random", 0, 0),
+        ("leave_one_out", 11, 0),
+        ("word_perturbation", 16 * 14 + 1, 0),
+        ("saliency", 1, 1),
+        ("input_x_gradient", 1, 1),
+        ("integrated_gradients", 52, 50),
+        ("shapley_sampling", 501, 0),
+        ("lime", 1000, 0),
+        ("shap", 500, 0),
+        ("attention_last", 1, 0),
+        ("co_perturbation", 801, 800),
+    ],
+)
+def test_cost_at_the_defaults_is_that_of_the_specification(name, forwards, backwards):
+    facts = CATALOGUE[name]
+    assert value(facts.forwards, facts.where, m=10, L=12, t=14) == forwards
+    assert value(facts.backwards, facts.where, m=10, L=12, t=14) == backwards
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("integrated_gradients", {"steps": 0}),
+        ("word_perturbation", {"draws": 3}),
+        ("word_perturbation", {"draws": 0}),
+        ("word_perturbation", {"scale": 0.0}),
+        ("word_perturbation", {"phi": "pooled"}),
+        ("co_perturbation", {"lam": 0.0}),
+        ("co_perturbation", {"cap": -1.0}),
+        ("co_perturbation", {"steps": 0}),
+        ("co_perturbation", {"draws": 1}),
+        ("co_perturbation", {"draws": 5}),
+        ("co_perturbation", {"phi": "hidden:3"}),
+    ],
+)
+def test_bad_parameters_are_refused_by_name_and_value(name, parameters):
+    ((key, given),) = parameters.items()
+    with pytest.raises(ValueError, match=rf"{key}='?{given}"):
+        load(CATALOGUE[name].where)(**parameters)
+
+
+@pytest.mark.parametrize("phi", PHIS)
+def test_every_representation_is_accepted(phi):
+    assert METHODS.find(f"co_perturbation:phi={phi}").build().phi == phi
