@@ -118,7 +118,7 @@ def _hash(folder: Path) -> str:
 def _download(repo: str, info: ModelInfo | None) -> Path:
     """Returns the local snapshot of a hub repository: from the hub's own cache, else from the hub."""
     import huggingface_hub
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
     weights = "pytorch_model.bin" if info and info.pickled else "*.safetensors"
@@ -150,13 +150,14 @@ def load(checkpoint: Checkpoint, device: str = "cpu", *, head: tuple[str, ...] |
         head: Class names for a new classification head (training only); None refuses a checkpoint without one.
 
     Raises:
-        UserError: If it is no text classifier, its head is new, or any other weight is missing.
+        UserError: If it is no text classifier, has no tokenizer, its head is new, or any other weight is missing.
     """
     import torch
     import transformers
 
     from attrlab.bench.model import TextModel
 
+    _check_tokenizer(checkpoint)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     pickled = checkpoint.info is not None and checkpoint.info.pickled and checkpoint.card is None
@@ -164,18 +165,31 @@ def load(checkpoint: Checkpoint, device: str = "cpu", *, head: tuple[str, ...] |
     options |= {"use_safetensors": not pickled, "weights_only": True, "output_loading_info": True}
     if head is not None:
         options |= {"num_labels": len(head), "id2label": dict(enumerate(head))}
-        options |= {"label2id": {label: index for index, label in enumerate(head)}}
+        options |= {"label2id": {label: index for index, label in enumerate(head)}, "ignore_mismatched_sizes": True}
     try:
         network, report = transformers.AutoModelForSequenceClassification.from_pretrained(checkpoint.folder, **options)
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             checkpoint.folder, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise UserError(f"model {checkpoint.name!r} cannot be loaded as a text classifier: {reason}") from error
     _check_weights(checkpoint, {*report["missing_keys"], *report["mismatched_keys"]}, head is not None)
     network.requires_grad_(requires_grad=False)
     return TextModel(network.eval().to(device), tokenizer, checkpoint.name)
+
+
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
+"""Files that hold a vocabulary; one of them must lie beside the weights."""
+
+
+def _check_tokenizer(checkpoint: Checkpoint) -> None:
+    """Refuses a folder without a vocabulary: transformers makes one of special tokens only, every word unknown."""
+    if not any(any(checkpoint.folder.glob(pattern)) for pattern in VOCABULARIES):
+        raise UserError(
+            f"model {checkpoint.name!r} has no tokenizer ({', '.join(VOCABULARIES)}); "
+            "save it beside the model with tokenizer.save_pretrained()"
+        )
 
 
 HEADS = ("score.", "classifier.", "pre_classifier.", "bert.pooler.")

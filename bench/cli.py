@@ -1,11 +1,12 @@
 """The command line. Every command imports what it needs when it runs: ``list`` and ``table`` never load torch."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from attrlab.bench.errors import UserError
 
@@ -13,7 +14,6 @@ app = typer.Typer(
     name="attrlab",
     help="Benchmark token-attribution methods: faithful, plausible, stable? At what cost?\n\n"
     "Start with:  attrlab list,  attrlab run demo,  attrlab table results/demo",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -21,22 +21,20 @@ app = typer.Typer(
 
 Repeated = list[str] | None
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C; Typer turns the exception into it."""
+
 
 def main() -> None:
     """Runs the command line; a user's mistake is one line on standard error and exit code 2."""
     try:
-        code = app(standalone_mode=False)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except (UserError, TyperException) as error:
+        message = error.format_message() if isinstance(error, TyperException) else str(error)
+        print("error:", " ".join(message.splitlines()), file=sys.stderr)
         code = 2
-    except click.exceptions.Abort:
-        code = 130
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except KeyboardInterrupt:
+    if code == INTERRUPTED:
         print("interrupted; run the same command again to go on", file=sys.stderr)
-        code = 130
     sys.exit(code)
 
 
@@ -75,6 +73,8 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per documented option
     from attrlab.bench import command, session
     from attrlab.bench import suite as suites
 
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise UserError(f"--timeout {timeout:g}: give a number of seconds above 0, or leave it out for no limit")
     chosen = suites.override(
         suites.load(suite), methods=method, metrics=metric, models=model, datasets=dataset, limit=limit, seed=seed
     )

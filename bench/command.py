@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -88,8 +89,23 @@ def train_one(work: tuple[str, str, Path | None], progress: session.Progress) ->
     progress.done()
 
 
+def check_device(name: str) -> None:
+    """Makes sure that torch can compute on a device.
+
+    Raises:
+        UserError: If there is no such device here.
+    """
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        here += ["mps"] if torch.backends.mps.is_available() else []
+        raise UserError(f"no such device: {name!r}; --device here is one of: {', '.join(here)}") from error
+
+
 def run(suite: Suite, out: Path, data_dir: Path | None, options: session.Options) -> None:
     """Runs a suite into a folder, then writes its tables and page and says where they are."""
+    check_device(options.device)
     store = Store(out)
     with store.locked():
         start = time.perf_counter()
@@ -127,6 +143,7 @@ def train(model: str, dataset: str, out: Path, data_dir: Path | None, device: st
     """Fine-tunes a model on the training part of a data set and writes it to a folder."""
     from dataclasses import replace
 
+    check_device(device)
     test = data.load(dataset, data_dir=data_dir)
     part = plan.training_part(test, data_dir)
     if part is None:

@@ -127,7 +127,7 @@ def _folder(info: DatasetInfo, data_dir: Path | None) -> Path | None:
     where = f"no folder {str(given / info.name)!r}" if given else "no data folder was given"
     raise UserError(
         f"{where}: data set {info.name!r} is read from local files; put {info.name}/{wanted} (columns "
-        f"{', '.join(info.columns)}) under a folder and name it with data_dir or ATTRLAB_DATA"
+        f"{', '.join(info.columns)}) under a folder and name it with --data-dir or $ATTRLAB_DATA"
     )
 
 

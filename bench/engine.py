@@ -12,7 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -22,7 +22,7 @@ import torch
 
 from attrlab.bench.errors import BudgetExceededError, ContractError
 from attrlab.bench.model import Row, TextModel
-from attrlab.bench.removal import remove, whole
+from attrlab.bench.removal import OPERATORS, remove, whole
 from attrlab.bench.types import Ask, Asker, Cost, Encoded, Floats
 
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
@@ -125,7 +125,7 @@ class Engine:
         while self._pending:
             length = max(self._pending, key=lambda size: (len(self._pending[size]) / self.rows_of(size), size))
             for job in self._answer(length):
-                if not job._missing:
+                if not job._missing and not job.ended:
                     self._advance(job, np.stack([self._answers[job.slot][key] for key in job._keys]))
 
     def _advance(self, job: Job, answers: Floats | None) -> None:
@@ -142,7 +142,8 @@ class Engine:
             job.result, job.ended = stop.value, True
         except Failure as error:
             job.error, job.ended = describe(error), True
-            job.asker.close()
+            with suppress(*Failure):  # its own cleaning up may fail as well; the first error is the reason
+                job.asker.close()
         job.seconds += time.perf_counter() - start
         if job.ended:
             self._finished(job)
@@ -162,6 +163,8 @@ class Engine:
             raise ContractError(
                 f"asked for keep-masks of shape {keep.shape}; (n_questions, {encoded.n_units}) is needed"
             )
+        if operator not in OPERATORS:
+            raise ContractError(f"asked for removal operator {operator!r}; known: {', '.join(OPERATORS)}")
         job.forwards += len(keep)
         job._keys = [("", 0, b"") if mask.all() else (operator, ask.draw, mask.tobytes()) for mask in keep]
         known = self._answers[job.slot]

@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 
 from attrlab.bench.engine import TIMED_OUT, Engine, Failure, Job, describe, peak_memory, time_limit
 from attrlab.bench.errors import ContractError
-from attrlab.bench.model import Batch, Targets, TextModel, with_offset
+from attrlab.bench.model import Batch, Targets, TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.seeds import generator
 from attrlab.bench.types import Bools, Cost, Encoded, Floats, Game, Ints, drive
@@ -183,7 +183,7 @@ def _batch(model: TextModel, encoded: Sequence[Encoded], questions: Sequence[Que
     for row, question in enumerate(questions):
         if question.noise is not None:
             offset[row, : len(question.noise)] = torch.from_numpy(question.noise).to(offset)
-    return with_offset(batch, offset)
+    return replace(batch, offset=offset)
 
 
 def _matrix(scores: Any, batch: Batch) -> Floats:

@@ -48,9 +48,10 @@ GRAMMAR: dict[str, tuple[str, ...]] = {
     "viewer": ("{name}", "{name}", "my brother", "everyone"),
     "said": ("found", "called"),
     "of": ("", "", "", "", " of the {work}", " of {title}", " by {name}"),
+    # Mostly one plain frame: small models have to see opinions often at the same places to learn what stands before.
     "opinion": (
-        "the {aspect}{of} {copula} {+first}",
-        "the {aspect}{of} {copula} {+first}",
+        *("the {aspect} {copula} {+first}",) * 4,
+        *("the {aspect}{of} {copula} {+first}",) * 2,
         "{viewer} {said} the {aspect}{of} {+first}",
         "the {+first} {aspect} {lasted}",
     ),
@@ -68,8 +69,8 @@ GRAMMAR: dict[str, tuple[str, ...]] = {
     "nobody": ("nobody", "we"),
     "plain": ("large", "full", "green", "wooden", "crowded", "air-conditioned"),
     "time": ("last week", "on Tuesday", "in March", "after dinner", "yesterday", "before the holidays"),
-    "opener": ("", "", "", "", "", "{time}, ", "well, ", "{neutral}, and "),
-    "tail": ("", "", "", "", " {time}", ", said {name}", ", and {neutral}", "; {neutral}"),
+    "opener": (*("",) * 9, "{time}, ", "well, ", "{neutral}, and "),
+    "tail": (*("",) * 8, " {time}", ", said {name}", ", and {neutral}", "; {neutral}"),
     "end": (".", ".", ".", "!", ""),
     "agree": (" and ", ", and "),
     "clash": (" but ", ", but "),

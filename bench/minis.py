@@ -15,8 +15,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from attrlab.bench.zoo import ModelInfo
 
-VOCABULARY = 600
-"""Size of a mini's vocabulary: small enough that some words are split, as in the big models."""
+PIECES, BYTE_PAIRS = 320, 600
+"""Size of a mini's vocabulary (WordPiece, byte-level BPE): so small that some words are split, as in the big models."""
 
 MAX_LENGTH = 128
 """Longest input of a mini, in tokens."""
@@ -35,13 +35,15 @@ def tokenizer(info: ModelInfo, texts: Iterable[str]) -> Any:
 
 def _wordpiece(texts: Iterable[str]) -> Any:
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece()
-    backend.train_from_iterator(
-        texts, trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special, show_progress=False)
-    )
+    backend = _bert_pipeline(models.WordPiece(unk_token="[UNK]"))
+    texts = list(texts)
+    letters = sorted({char for text in texts for char in backend.normalizer.normalize_str(text) if not char.isspace()})
+    # The trainer numbers pieces in the order of a hash map, and ties between merges follow the numbers: naming every
+    # single letter beforehand, with and without the prefix, fixes them.
+    known = special + letters + [f"##{letter}" for letter in letters]
+    trainer = trainers.WordPieceTrainer(vocab_size=PIECES, special_tokens=known, show_progress=False)
+    backend.train_from_iterator(texts, trainer)
+    backend = _bert_pipeline(models.WordPiece(backend.get_vocab(), unk_token="[UNK]"))
     backend.post_processor = template(backend, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1")
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -49,6 +51,14 @@ def _wordpiece(texts: Iterable[str]) -> Any:
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         **dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True)),
     )
+
+
+def _bert_pipeline(model: models.WordPiece) -> Tokenizer:
+    backend = Tokenizer(model)
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    return backend
 
 
 def _byte_bpe(info: ModelInfo, texts: Iterable[str]) -> Any:
@@ -59,7 +69,7 @@ def _byte_bpe(info: ModelInfo, texts: Iterable[str]) -> Any:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
+        vocab_size=BYTE_PAIRS,
         show_progress=False,
         special_tokens=special,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),

@@ -6,7 +6,7 @@ the right; decoders are pooled by the attention mask, never by comparing ids wit
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from attrlab.bench.encoding import Unit, encode
 from attrlab.bench.errors import UserError
-from attrlab.bench.types import SCALARS, Bools, Encoded, Example, Ints
+from attrlab.bench.scalars import explained
+from attrlab.bench.types import Bools, Encoded, Example, Ints
 
 LONGEST = 4096
 """Longest input where neither the tokenizer nor the configuration states one."""
@@ -39,7 +40,7 @@ class Batch:
         mask: (R, L) 1 where attention is allowed.
         scorable: (R, L) True at tokens that can be attributed.
         last: (R,) position of the last token of the unpadded row.
-        owners: (R,) index of the example each row belongs to, for counting.
+        owners: (R,) index of the example each row belongs to, for counting; negative for rows nobody asked for.
         offset: (R, L, d) added to the word embeddings (noised inputs), or None.
     """
 
@@ -85,28 +86,6 @@ class Explained(NamedTuple):
 
     scores: Tensor
     stats: Sequence[dict[str, float]] = ()
-
-
-def explained(name: str, logits: Tensor, targets: Tensor) -> Tensor:
-    """Returns the explained scalar of each row, (R,), differentiable; twin of :func:`attrlab.bench.types.scalar`.
-
-    Args:
-        name: One of ``SCALARS``.
-        logits: (R, C).
-        targets: (R,) class of each row.
-    """
-    chosen = logits.gather(1, targets[:, None])[:, 0]
-    if name == "contrast":
-        return chosen - (logits.sum(1) - chosen) / (logits.shape[1] - 1)
-    if name == "logit":
-        return chosen
-    if name in ("prob", "logprob"):
-        logprob = chosen - logits.logsumexp(1)
-        return logprob.exp() if name == "prob" else logprob
-    if name == "logodds":
-        others = logits.masked_fill(torch.nn.functional.one_hot(targets, logits.shape[1]).bool(), -torch.inf)
-        return chosen - others.logsumexp(1)
-    raise UserError(f"unknown scalar {name!r}; known: {', '.join(SCALARS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -156,7 +135,7 @@ class TextModel:
             raise UserError(f"model {name!r} has no fast tokenizer; save one with a tokenizer.json beside the model")
         self.max_length = _max_length(network.config, tokenizer)
         self.replace_id = _replace_id(tokenizer, name)
-        self.meter = Meter(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+        self.meter = _meter(0)
         self._segments = "token_type_ids" in tokenizer.model_input_names
         self.calibration: Sequence[Encoded] = ()
         self._hidden: Tensor | None = None
@@ -168,7 +147,8 @@ class TextModel:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.network.parameters()).device
+        device: torch.device = next(self.network.parameters()).device
+        return device
 
     @property
     def embedding(self) -> Tensor:
@@ -195,13 +175,12 @@ class TextModel:
             if scorable:
                 marks[index, :n] = scorable[index]
         tensors = [torch.from_numpy(array).to(self.device) for array in (ids, segments, mask, marks)]
-        last = torch.tensor([len(row.ids) - 1 for row in rows], device=self.device)
         return Batch(
             ids=tensors[0],
             segments=tensors[1],
             mask=tensors[2],
             scorable=tensors[3].bool(),
-            last=last,
+            last=torch.tensor([len(row.ids) - 1 for row in rows], device=self.device),
             owners=torch.arange(len(rows), device=self.device),
         )
 
@@ -237,33 +216,34 @@ class TextModel:
         if self.decoder:
             inputs |= {"position_ids": torch.arange(batch.ids.shape[1], device=rows.device)[None], "use_cache": False}
             result = self.network.base_model(**inputs)
-            readout = result.last_hidden_state[rows, batch.last]
+            hidden = result.last_hidden_state
+            readout = hidden[rows, batch.last]
             logits = self.network.score(readout)
         else:
             result = self.network(**inputs)
             assert self._hidden is not None
-            readout, logits = self._hidden[:, 0], result.logits
+            hidden, logits = self._hidden, result.logits
+            readout = hidden[:, 0]
         self._hidden = None
-        self._count(batch, readout)
+        self._count(batch, hidden)
         return Output(logits, readout, tuple(result.attentions or ()) if attentions else ())
 
-    def _count(self, batch: Batch, readout: Tensor) -> None:
+    def _count(self, batch: Batch, hidden: Tensor) -> None:
         owners = batch.owners.cpu().numpy()
-        if len(self.meter.forwards) <= owners.max(initial=-1):
-            return
+        owners = owners[(owners >= 0) & (owners < len(self.meter.forwards))]
         np.add.at(self.meter.forwards, owners, 1)
-        if readout.requires_grad:
+        if hidden.requires_grad:
             meter = self.meter
-            readout.register_hook(lambda _grad: np.add.at(meter.backwards, owners, 1))
+            hidden.register_hook(lambda _grad: np.add.at(meter.backwards, owners, 1))  # type: ignore[no-untyped-call]
 
     @contextmanager
     def metered(self, examples: int) -> Iterator[Meter]:
         """Counts the rows of each of ``examples`` batch rows while the block runs."""
-        self.meter = Meter(np.zeros(examples, dtype=np.int64), np.zeros(examples, dtype=np.int64))
+        self.meter = _meter(examples)
         try:
             yield self.meter
         finally:
-            self.meter = Meter(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+            self.meter = _meter(0)
 
     @contextmanager
     def eager_attention(self) -> Iterator[None]:
@@ -276,9 +256,8 @@ class TextModel:
             self.network.set_attn_implementation(before)
 
 
-def with_offset(batch: Batch, offset: Tensor) -> Batch:
-    """Returns the batch with noise (R, L, d) added to its word embeddings."""
-    return replace(batch, offset=offset)
+def _meter(examples: int) -> Meter:
+    return Meter(*np.zeros((2, examples), dtype=np.int64))
 
 
 def _labels(config: Any, name: str) -> tuple[str, ...]:

@@ -188,7 +188,8 @@ def make(
     """
     methods = tuple(METHODS.find(text) for text in suite.methods)
     metrics = [METRICS.find(text) for text in suite.metrics]
-    for component in (*methods, *metrics):
+    components: tuple[Component[Any], ...] = (*methods, *metrics)
+    for component in components:
         component.build()
     for what, listed in (("model", suite.models), ("dataset", suite.datasets), ("method", suite.methods)):
         if not listed:
@@ -199,8 +200,9 @@ def make(
         for operator in (suite.operators if metric.facts.asks else [None])
     )
     datasets = [data.load(name, data_dir=data_dir) for name in dict.fromkeys(suite.datasets)]
+    calibrated = any("calibration" in method.facts.needs for method in methods)
     blocks = tuple(
-        _block(name, dataset, suite, data_dir, checkpoint_for)
+        _block(name, dataset, suite, data_dir, checkpoint_for, calibrated=calibrated)
         for name in dict.fromkeys(suite.models)
         for dataset in datasets
     )
@@ -213,10 +215,13 @@ def _block(
     suite: Suite,
     data_dir: Path | None,
     checkpoint_for: Callable[[str, Dataset], Checkpoint | None],
+    *,
+    calibrated: bool,
 ) -> Block:
     reason, checkpoint = None, None
     classes = tuple(range(len(dataset.info.labels)))
-    train = training_part(dataset, data_dir)
+    # A finished model needs no training part: a folder with the evaluation file alone is enough.
+    train = training_part(dataset, data_dir) if calibrated or checkpoints.is_mini(name) else None
     if not checkpoints.is_mini(name):
         checkpoint = checkpoints.find(name)
         classes = class_of_labels(checkpoint, dataset)

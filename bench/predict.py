@@ -30,7 +30,7 @@ def predict(session: Session, chunk: Chunk) -> list[Json]:
 
 def _logits(encoded: Encoded) -> Asker[Floats]:
     logits = yield Ask(keep=np.ones((1, encoded.n_units), dtype=bool))
-    return logits[0]
+    return np.asarray(logits[0])
 
 
 def _row(encoded: Encoded, logits: Floats | None, block: Block) -> Json:

@@ -171,6 +171,8 @@ class Registry(Generic[FactsT]):
             point = plugins[name]
             dist = f"{point.dist.name}=={point.dist.version}" if point.dist else ""
             found = self._plugin(name, point.value, f"{dist} {_source_hash(load(point.value))}".strip())
+        elif name.partition(":")[0] in {*entries, *plugins}:
+            raise UserError(f"{text!r} is not of the form {name.partition(':')[0]}:param=value,param=value")
         elif ":" in name:
             found = self._plugin(name, name, _source_hash(load(name)))
         else:

@@ -1,7 +1,7 @@
 """Stage 2: scores, from stored attributions. Metrics that ask the model are in flight together over all methods."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +40,7 @@ def score(session: Session, chunk: Chunk, predictions: Sequence[Json], redone: s
         metric = task.column.metric.build()
         for slot, case in enumerate(_cases(session, task, predictions)):
             result = case if isinstance(case, Score) else _attempt(metric, case)
-            if hasattr(result, "send"):
+            if isinstance(result, Generator):
                 job = Job(slot=slot, asker=result, operator=task.column.operator or "")
                 owner[id(job)] = task
                 asked.append(job)

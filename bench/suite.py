@@ -4,14 +4,12 @@ import re
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attrlab.bench.errors import UserError, unknown
-from attrlab.bench.types import SCALARS
-
-Names = Annotated[list[str], Field(default_factory=list)]
+from attrlab.bench.scalars import SCALARS
 
 
 class _Table(BaseModel):
@@ -62,10 +60,10 @@ class Suite(_Table):
     name: str = "adhoc"
     title: str = "Ad-hoc run"
     description: str = ""
-    models: Names
-    datasets: Names
-    methods: Names
-    metrics: Names
+    models: list[str] = []
+    datasets: list[str] = []
+    methods: list[str] = []
+    metrics: list[str] = []
     limit: int = Field(100, ge=1)
     seed: int = Field(0, ge=0)
     unit: Literal["word", "token"] = "word"
@@ -108,22 +106,38 @@ def _read(path: Path) -> Suite:
     except OSError as error:
         raise UserError(f"cannot read suite {str(path)!r}: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: malformed TOML: {error}") from error
+        raise UserError(_locate(path, text, str(error))) from error
     try:
         return Suite(**{"name": path.stem, **values})
     except ValidationError as error:
         raise UserError(_explain(path, text, error)) from error
 
 
+def _locate(path: Path, text: str, message: str) -> str:
+    """Words a syntax error with its line; tomllib may only say that it came to the end."""
+    place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)", message)
+    rows = text.rstrip().split("\n")
+    line = int(place[1]) if place and place[1] else len(rows)
+    reason = message.replace(place[0], "") if place else message
+    return f"{path}, line {line}: malformed TOML: {reason}; the line is {rows[min(line, len(rows)) - 1].strip()!r}"
+
+
 def _explain(path: Path, text: str, error: ValidationError) -> str:
     first: Any = error.errors()[0]
+    keys = [part for part in first["loc"] if isinstance(part, str)]
+    line = next(filter(None, (_line_of(key, text) for key in reversed(keys))), 0)
+    if first["type"] == "extra_forbidden":
+        table: type[BaseModel] = {"explain": Explain, "re_explain": ReExplain}[keys[0]] if keys[1:] else Suite
+        known = [".".join([*keys[:-1], key]) for key in table.model_fields]
+        return f"{path}, line {line}: {unknown('key', '.'.join(keys), known)}"
     where = ".".join(str(part) for part in first["loc"])
-    key = next((str(part) for part in reversed(first["loc"]) if isinstance(part, str)), "")
-    line = next((n for n, row in enumerate(text.splitlines(), 1) if re.match(rf"\s*\[?{re.escape(key)}\b", row)), 0)
-    allowed = Suite.model_fields if len(first["loc"]) == 1 else {}
-    if first["type"] == "extra_forbidden" and allowed:
-        return f"{path}, line {line}: {unknown('key', where, allowed)}"
     return f"{path}, line {line}: key {where!r}: {first['msg']}; got {first['input']!r}"
+
+
+def _line_of(key: str, text: str) -> int:
+    """Returns the first line that sets a key or opens its table, 0 if none starts with it (as in an inline table)."""
+    start = re.compile(rf"\s*\[*\s*(?:[\w-]+\s*\.\s*)*[\"']?{re.escape(key)}\b")
+    return next((number for number, row in enumerate(text.split("\n"), 1) if start.match(row)), 0)
 
 
 def override(suite: Suite, **changes: Any) -> Suite:

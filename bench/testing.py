@@ -34,6 +34,9 @@ TEXTS = (
 FAMILIES = ("bert-base-mini", "gpt2-mini", "opt-350m-mini")
 """One mini of each family, OPT by its most peculiar one."""
 
+SHARPNESS = 10.0
+"""Factor on the initial weights of :func:`tiny`: as drawn, words move its logits by little more than rounding does."""
+
 TOLERANCE = 1e-5
 """Largest change, relative to the largest score, that other company in a batch may make."""
 
@@ -47,11 +50,17 @@ class Finding(NamedTuple):
 
 @cache
 def tiny(mini: str = "bert-base-mini", *, classes: int = 2, seed: int = 0) -> TextModel:
-    """Returns an untrained model at the geometry of a mini: enough for what must hold for any weights."""
+    """Returns an untrained model at the geometry of a mini: enough for what must hold for any weights.
+
+    Its matrices are scaled up, so that every word counts.
+    """
     info = BY_MINI[mini]
     vocabulary = minis.tokenizer(info, TEXTS)
     labels = tuple(f"class {index}" for index in range(classes))
     network = minis.network(info, vocabulary, labels, seed).requires_grad_(requires_grad=False)
+    for weight in network.parameters():
+        if weight.ndim > 1:
+            weight.mul_(SHARPNESS)
     return TextModel(network, vocabulary, mini)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 
 from attrlab.bench import checkpoint as checkpoints
 from attrlab.bench import minis
@@ -138,6 +139,9 @@ def fit(
     watched, labelled = _encode(model, order[:aside]), _encode(model, order[aside:])
     if not labelled or not watched:
         raise UserError(f"data set {train.name!r} has too few labelled examples to train on: {len(train.examples)}")
+    tested = _encode(model, test.take(TESTED))
+    if not tested:
+        raise UserError(f"data set {test.name!r} has no labelled examples to measure the held-out accuracy on")
     network = model.network.requires_grad_(requires_grad=True)
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
@@ -164,7 +168,7 @@ def fit(
         "dataset": train.name,
         "train_size": len(labelled),
         "heldout": test.name,
-        "heldout_accuracy": _accuracy(model, _encode(model, test.take(TESTED))),
+        "heldout_accuracy": _accuracy(model, tested),
         "steps": step,
         "recipe": asdict(recipe),
         "seconds": round(time.perf_counter() - start, 2),
@@ -194,7 +198,7 @@ def _step(model: TextModel, rows: Sequence[Row], labels: Sequence[int], optimize
     logits = model.forward(model.collate(rows)).logits
     loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels, device=logits.device))
     optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.network.parameters(), 1.0)
     optimizer.step()
 
@@ -222,6 +226,7 @@ def save(model: TextModel, card: Json, folder: Path) -> None:
     Raises:
         UserError: If the folder cannot be written.
     """
+    transformers.utils.logging.disable_progress_bar()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".training-") as temporary:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from attrlab.bench.errors import UserError
+from attrlab.bench.scalars import scalar
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -268,39 +269,6 @@ class Game:
         """
         logits = yield Ask(keep=np.asarray(keep, dtype=bool), operator=self.operator)
         return scalar(self.scalar, logits, self.target)
-
-
-SCALARS = ("contrast", "logit", "prob", "logprob", "logodds")
-"""Names of the scalars that can be explained (methods spec 0.2)."""
-
-
-def scalar(name: str, logits: Floats, target: int) -> Floats:
-    """Returns the explained scalar of each row of logits (methods spec 0.2).
-
-    Args:
-        name: ``contrast`` (z_c minus mean of the others), ``logit``, ``prob``, ``logprob`` or ``logodds``.
-        logits: ``(..., n_classes)``.
-        target: The class c.
-
-    Returns:
-        float64 of shape ``(...)``.
-
-    >>> float(scalar("contrast", np.array([1.0, 4.0]), 1))
-    3.0
-    """
-    chosen = logits[..., target]
-    others = np.delete(logits, target, axis=-1)
-    if name == "contrast":
-        return np.asarray(chosen - others.mean(-1))
-    if name == "logit":
-        return np.asarray(chosen)
-    if name == "logprob":
-        return np.asarray(chosen - np.logaddexp.reduce(logits, axis=-1))
-    if name == "prob":
-        return np.asarray(np.exp(chosen - np.logaddexp.reduce(logits, axis=-1)))
-    if name == "logodds":
-        return np.asarray(chosen - np.logaddexp.reduce(others, axis=-1))
-    raise UserError(f"unknown scalar {name!r}; known: {', '.join(SCALARS)}")
 
 
 Json = dict[str, Any]

@@ -20,9 +20,7 @@ def scalar_at(model: TextModel, batch: Batch, targets: Targets) -> Callable[[Ten
 
     def forward(embeds: Tensor, rows: Tensor) -> Tensor:
         taken = batch.take(rows)
-        output = model.forward(taken, embeds)
-        # Backward passes are counted where they reach the readout, but an encoder's logits do not pass through it.
-        return targets.of(output.logits, taken) + 0 * output.readout.sum(1)
+        return targets.of(model.forward(taken, embeds).logits, taken)
 
     return forward
 

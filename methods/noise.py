@@ -31,8 +31,8 @@ CALIBRATION_ROWS = 32
 CPU_TOKENS, DEVICE_TOKENS = 256, 1024
 """Padded tokens of one forward pass of a representation, on the processor and elsewhere."""
 
-NOBODY = torch.iinfo(torch.int64).max
-"""Owner beyond every example: the meter leaves out a batch that holds such rows."""
+NOBODY = -1
+"""Owner of rows that no example asked for: the meter leaves them out."""
 
 _spreads: WeakKeyDictionary[TextModel, dict[str, tuple[Sequence[Encoded], float]]] = WeakKeyDictionary()
 
@@ -62,10 +62,9 @@ def representation(model: TextModel, batch: Batch, phi: str) -> Phi:
     def block(embeds: Tensor, rows: Tensor) -> Tensor:
         fill = torch.arange(size, device=rows.device) % len(rows)
         taken = batch.take(rows[fill])
-        uncounted = replace(taken, owners=torch.full_like(taken.owners, NOBODY))
-        found = read(model.forward(uncounted, embeds[fill]))[: len(rows)]
-        model._count(batch.take(rows), found)
-        return found
+        copies = torch.arange(size, device=rows.device) >= len(rows)
+        counted = replace(taken, owners=taken.owners.masked_fill(copies, NOBODY))
+        return read(model.forward(counted, embeds[fill]))[: len(rows)]
 
     return lambda embeds, rows: torch.cat(
         [block(embeds[start : start + size], rows[start : start + size]) for start in range(0, len(rows), size)]

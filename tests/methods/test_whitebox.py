@@ -8,7 +8,7 @@ import torch
 from captum.attr import LayerIntegratedGradients
 from tokenbatch import MINIS, WHITE_BOX, attribute, collate, encode, same_scores
 
-from attrlab.bench.model import Output, Targets, with_offset
+from attrlab.bench.model import Output, Targets
 from attrlab.bench.testing import TEXTS, tiny
 from attrlab.methods import CATALOGUE
 from attrlab.methods.attention import AttentionLast
@@ -92,7 +92,7 @@ def test_integrated_gradients_are_complete(mini, tolerance):
     explained = attribute(IntegratedGradients(), model, batch)
     for row in range(len(batch)):
         one = batch.take(torch.tensor([row]))
-        single = with_offset(one, torch.zeros_like(model.embed(one)))
+        single = replace(one, offset=torch.zeros_like(model.embed(one)))
         single.owners.zero_()
         ends = torch.cat([model.embed(single), model.baseline(single)])
         whole, nothing = explained_at(model, single, ends)
@@ -231,7 +231,7 @@ def test_noised_inputs_are_what_is_explained(mini, method):
     batch = collate(model, encode(model, TEXTS[:2]))
     ids = batch.ids.clone()
     ids[batch.scorable] = batch.ids[batch.scorable].flip(0)
-    moved = with_offset(batch, model.embedding[ids] - model.embedding[batch.ids])
+    moved = replace(batch, offset=model.embedding[ids] - model.embedding[batch.ids])
     moved, real, plain = (
         attribute(WHITE_BOX[method], model, one).scores for one in (moved, replace(batch, ids=ids), batch)
     )
