@@ -56,7 +56,7 @@ def attribute(session: Session, chunk: Chunk, predictions: Sequence[Json]) -> se
     """Computes the attribution chunks of a slice that are missing; returns the keys of those that were."""
     missing = []
     for task in tasks(session.plan, session.block, chunk):
-        retry = session.options.retry_failed and session.store.failed(task.key)
+        retry = session.options.retry_failed and session.store.failed("attributions", task.key)
         if not retry and session.store.find("attributions", task.key):
             session.progress.done()
         else:

@@ -28,7 +28,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Runs the command line; a user's mistake is one line on standard error and exit code 2."""
     try:
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], prog_name="attrlab", standalone_mode=False)
     except (UserError, TyperException) as error:
         message = error.format_message() if isinstance(error, TyperException) else str(error)
         print("error:", " ".join(message.splitlines()), file=sys.stderr)

@@ -42,9 +42,11 @@ def each(work: Work[T], items: Sequence[Any], workers: int, progress: Progress) 
         for _ in _until_done(futures):
             _drain(events, progress)
         return [future.result() for future in futures]
-    finally:
+    except BaseException:
         for process in list((pool._processes or {}).values()):
             process.terminate()
+        raise
+    finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -113,21 +113,18 @@ def white_box(method: Any, questions: Sequence[Question], engine: Engine, scalar
     """Runs a white-box method on examples, in batches of like length; a batch that fails is run one by one."""
     outcomes: dict[int, Outcome] = {}
     for group in _groups(method, questions, engine):
-        batch = [questions[index] for index in group]
-        try:
-            found = _attribute(method, batch, engine, scalar)
-        except Failure as error:
-            alone = [_attempt(method, question, engine, scalar) for question in batch]
-            found = alone if len(batch) > 1 else [Outcome(error=describe(error))]
+        found = _isolated(method, [questions[index] for index in group], engine, scalar)
         outcomes |= dict(zip(group, found, strict=True))
     return [outcomes[index] for index in range(len(questions))]
 
 
-def _attempt(method: Any, question: Question, engine: Engine, scalar: str) -> Outcome:
+def _isolated(method: Any, questions: Sequence[Question], engine: Engine, scalar: str) -> list[Outcome]:
     try:
-        return _attribute(method, [question], engine, scalar)[0]
+        return _attribute(method, questions, engine, scalar)
     except Failure as error:
-        return Outcome(error=describe(error))
+        if len(questions) == 1:
+            return [Outcome(error=describe(error))]
+    return [one for question in questions for one in _isolated(method, [question], engine, scalar)]
 
 
 def _groups(method: Any, questions: Sequence[Question], engine: Engine) -> list[list[int]]:

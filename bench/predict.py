@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from attrlab.bench.engine import Job
+from attrlab.bench.engine import Engine, Job
 from attrlab.bench.plan import Block, Chunk
 from attrlab.bench.session import Session
 from attrlab.bench.store import key_of
@@ -14,18 +14,26 @@ def predict(session: Session, chunk: Chunk) -> list[Json]:
     of = session.plan.predictions(session.block, chunk)
     key = key_of(of)
     if not session.store.find("predictions", key):
-        engine = session.engine(chunk)
-        asked = [
-            Job(slot=slot, asker=_logits(encoded), operator="")
-            for slot, encoded in enumerate(engine.encoded)
-            if encoded.n_units
-        ]
-        engine.run(asked)
-        logits = {job.slot: job.result for job in asked}
-        rows = [_row(encoded, logits.get(slot), session.block) for slot, encoded in enumerate(engine.encoded)]
+        shared = session.engine(chunk)
+        logits = _ask(Engine(shared.model, shared.encoded, token_budget=shared.token_budget))
+        rows = [_row(encoded, logits.get(slot), session.block) for slot, encoded in enumerate(shared.encoded)]
         session.store.write("predictions", key, of, rows)
     session.progress.done()
     return session.store.read("predictions", key)
+
+
+def _ask(engine: Engine) -> dict[int, Floats]:
+    """Returns the logits of every example that has words; the time limit of the methods does not hold here."""
+    asked = [
+        Job(slot=slot, asker=_logits(encoded), operator="replace")  # of nothing: all units stay
+        for slot, encoded in enumerate(engine.encoded)
+        if encoded.n_units
+    ]
+    engine.run(asked)
+    broken = [job.error for job in asked if job.error]
+    if broken:
+        raise RuntimeError(f"the model could not be asked: {broken[0]}")
+    return {job.slot: job.result for job in asked}
 
 
 def _logits(encoded: Encoded) -> Asker[Floats]:

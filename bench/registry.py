@@ -7,10 +7,10 @@ is (``pkg.module:Thing`` or ``FILE.py:Thing``); parameters follow a colon: ``lim
 import hashlib
 import importlib
 import importlib.metadata
-import importlib.util
 import inspect
 import re
 import sys
+import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -163,6 +163,7 @@ class Registry(Generic[FactsT]):
         Raises:
             UserError: If there is no such component or parameter, or a value does not parse.
         """
+        load.cache_clear()  # a file may have been edited since
         name, settings = _split(text)
         entries, plugins = self.entries(), self.plugins()
         if name in entries:
@@ -221,13 +222,17 @@ def load(where: str) -> Any:
 def _load_file(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"no such file: {str(path)!r}; give the path of the Python file that holds the class")
-    name = f"attrlab_plugin_{hashlib.blake2b(str(path.resolve()).encode(), digest_size=6).hexdigest()}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
+    return _module(path.resolve(), path.read_bytes())
+
+
+@cache
+def _module(path: Path, content: bytes) -> Any:
+    """Runs a file as a module, once per content: an import may answer with the byte code of an older version."""
+    name = f"attrlab_plugin_{hashlib.blake2b(str(path).encode(), digest_size=6).hexdigest()}"
+    module = types.ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    exec(compile(content, str(path), "exec"), vars(module))
     return module
 
 

@@ -12,7 +12,7 @@ from attrlab.bench.plan import Chunk, Column
 from attrlab.bench.registry import Component, MethodFacts
 from attrlab.bench.seeds import generator
 from attrlab.bench.session import Session
-from attrlab.bench.store import key_of, number
+from attrlab.bench.store import FAILED, key_of, number
 from attrlab.bench.types import Case, Cost, Json, Score
 
 TIE_ORDERS = 5
@@ -70,8 +70,12 @@ def _tasks(session: Session, chunk: Chunk) -> list[_Task]:
 
 
 def _is_missing(session: Session, task: _Task, redone: set[str]) -> bool:
-    anew = bool(redone & {task.of["attributions"], *task.of["replicates"]}) and session.options.retry_failed
-    return anew or not session.store.find("scores", task.key)
+    if session.options.retry_failed:
+        # Scores that tell of a failure may rest on attributions made anew by a retry that was itself interrupted.
+        anew = bool(redone & {task.of["attributions"], *task.of["replicates"]})
+        if anew or session.store.failed("scores", task.key):
+            return True
+    return not session.store.find("scores", task.key)
 
 
 def _write_if_whole(session: Session, task: _Task) -> None:
@@ -93,7 +97,7 @@ def _cases(session: Session, task: _Task, predictions: Sequence[Json]) -> list[C
         if bad is None:
             cases.append(_case(session, task, predictions[slot], rows))
         else:
-            cases.append(Score.undefined(bad["reason"] if bad["status"] == "skipped" else f"failed: {bad['reason']}"))
+            cases.append(Score.undefined(bad["reason"] if bad["status"] == "skipped" else FAILED + bad["reason"]))
     return cases
 
 

@@ -20,6 +20,10 @@ Kind = Literal["predictions", "attributions", "scores"]
 KINDS: tuple[Kind, ...] = ("predictions", "attributions", "scores")
 
 
+FAILED = "failed: "
+"""Start of the reason why there is no score where the attribution failed."""
+
+
 class Store:
     """The chunks of one results folder.
 
@@ -79,10 +83,10 @@ class Store:
         self.fresh += 1
         write_json(self._path(kind, key), {"schema": SCHEMA, "key": key, "of": of, "rows": rows})
 
-    def failed(self, key: str) -> bool:
-        """Whether an attribution chunk is there and holds a failed row."""
-        return self._path("attributions", key).is_file() and any(
-            row["status"] == "failed" for row in self.read("attributions", key)
+    def failed(self, kind: Kind, key: str) -> bool:
+        """Whether a chunk is there and holds a failed attribution, or a score that is missing because of one."""
+        return self._path(kind, key).is_file() and any(
+            row.get("status") == "failed" or (row["reason"] or "").startswith(FAILED) for row in self.read(kind, key)
         )
 
     def _path(self, kind: Kind, key: str) -> Path:

@@ -127,7 +127,8 @@ def _explain(path: Path, text: str, error: ValidationError) -> str:
     keys = [part for part in first["loc"] if isinstance(part, str)]
     line = next(filter(None, (_line_of(key, text) for key in reversed(keys))), 0)
     if first["type"] == "extra_forbidden":
-        table: type[BaseModel] = {"explain": Explain, "re_explain": ReExplain}[keys[0]] if keys[1:] else Suite
+        tables: dict[str, type[BaseModel]] = {"explain": Explain, "re_explain": ReExplain}
+        table = tables[keys[0]] if keys[1:] else Suite
         known = [".".join([*keys[:-1], key]) for key in table.model_fields]
         return f"{path}, line {line}: {unknown('key', '.'.join(keys), known)}"
     where = ".".join(str(part) for part in first["loc"])

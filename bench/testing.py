@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attrlab.bench import minis
-from attrlab.bench.engine import Engine, Failure, describe
-from attrlab.bench.errors import UserError
+from attrlab.bench.engine import TIMED_OUT, Engine, Failure, describe, time_limit
+from attrlab.bench.errors import ContractError, UserError
 from attrlab.bench.estimate import per_example
 from attrlab.bench.explain import Outcome, Question, is_white_box, jobs, outcome, white_box
 from attrlab.bench.model import TextModel
-from attrlab.bench.registry import METHODS, METRICS, Component, MethodFacts, MetricFacts
+from attrlab.bench.registry import METHODS, METRICS, Component, MethodFacts, MetricFacts, load
 from attrlab.bench.score import as_score
 from attrlab.bench.types import Case, Cost, Example, Floats, Score, drive
 from attrlab.bench.zoo import BY_MINI
@@ -35,10 +35,14 @@ FAMILIES = ("bert-base-mini", "gpt2-mini", "opt-350m-mini")
 """One mini of each family, OPT by its most peculiar one."""
 
 SHARPNESS = 10.0
-"""Factor on the initial weights of :func:`tiny`: as drawn, words move its logits by little more than rounding does."""
+"""Factor on the initial weights for the contract test: as drawn, words hardly move the logits."""
 
 TOLERANCE = 1e-5
 """Largest change, relative to the largest score, that other company in a batch may make."""
+
+
+PATIENCE = 20.0
+"""Seconds that a method or metric may take on one example before it counts as endless."""
 
 
 class Finding(NamedTuple):
@@ -49,10 +53,10 @@ class Finding(NamedTuple):
 
 
 @cache
-def tiny(mini: str = "bert-base-mini", *, classes: int = 2, seed: int = 0) -> TextModel:
+def tiny(mini: str = "bert-base-mini", *, classes: int = 2, seed: int = 0, sharpness: float = 1.0) -> TextModel:
     """Returns an untrained model at the geometry of a mini: enough for what must hold for any weights.
 
-    Its matrices are scaled up, so that every word counts.
+    Its matrices are multiplied by ``sharpness``; more of it makes every word count more.
     """
     info = BY_MINI[mini]
     vocabulary = minis.tokenizer(info, TEXTS)
@@ -60,7 +64,7 @@ def tiny(mini: str = "bert-base-mini", *, classes: int = 2, seed: int = 0) -> Te
     network = minis.network(info, vocabulary, labels, seed).requires_grad_(requires_grad=False)
     for weight in network.parameters():
         if weight.ndim > 1:
-            weight.mul_(SHARPNESS)
+            weight.mul_(sharpness)
     return TextModel(network, vocabulary, mini)
 
 
@@ -77,7 +81,8 @@ def explain(
     method: Any, model: TextModel, inputs: Sequence[Example], *, seed: int = 0, token_budget: int = 2048
 ) -> list[Outcome]:
     """Returns what a method makes of examples, explaining class 0 by the default scalar and operator."""
-    engine = Engine(model, [model.encode(example) for example in inputs], token_budget=token_budget)
+    encoded = [model.encode(example) for example in inputs]
+    engine = Engine(model, encoded, token_budget=token_budget, timeout=PATIENCE)
     questions = [Question(slot=slot, target=0, seed=(seed, one.id)) for slot, one in enumerate(inputs)]
     if is_white_box(method):
         return white_box(method, questions, engine, "contrast")
@@ -87,29 +92,27 @@ def explain(
 
 
 def check(thing: str) -> list[Finding]:
-    """Returns the findings of the contract test for a method or metric, named as on the command line."""
+    """Returns the findings of the contract test for a method or metric, named as on the command line.
+
+    Raises:
+        UserError: If there is no such thing, or it is neither a method nor a metric.
+    """
     try:
-        component: Component[Any] = METHODS.find(thing)
+        where = METHODS.find(thing).facts.where
     except UserError as no_method:
         try:
-            component = METRICS.find(thing)
+            where = METRICS.find(thing).facts.where
         except UserError:
             raise no_method from None
-    if _is_metric(component):
-        return list(check_metric(component))
-    return list(check_method(component))
-
-
-def _is_metric(component: Component[Any]) -> bool:
-    from attrlab.bench.registry import load
-
-    return hasattr(load(component.facts.where), "score")
+    if hasattr(load(where), "score"):
+        return list(check_metric(METRICS.find(thing)))
+    return list(check_method(METHODS.find(thing)))
 
 
 def check_method(component: Component[MethodFacts]) -> Iterator[Finding]:
     """Yields the findings for a method: on one model of each family, single texts, pairs and a one-word text."""
     for name in FAMILIES:
-        model, method = tiny(name), component.build()
+        model, method = tiny(name, sharpness=SHARPNESS), component.build()
         before = _weights(model)
         first = explain(method, model, examples())
         failed = next((found.error for found in first if found.error), None)
@@ -173,8 +176,7 @@ def check_metric(component: Component[MetricFacts]) -> Iterator[Finding]:
         except Failure as error:
             yield Finding(f"{name}: a number, or NaN with a reason", describe(error))
             continue
-        problem = None if np.isfinite(value.value) or value.reason else "NaN without a reason"
-        yield Finding(f"{name}: a number, or NaN with a reason", problem)
+        yield Finding(f"{name}: a number, or NaN with a reason", None)
         inside = not np.isfinite(value.value) or low - 1e-12 <= value.value <= high + 1e-12
         yield Finding(f"{name}: inside [{low:g}, {high:g}]", None if inside else f"got {value.value:g}")
         same = np.array_equal([value.value], [again.value], equal_nan=True)
@@ -217,8 +219,13 @@ def _value(metric: Any, case: Case) -> Score:
         weights = np.linspace(-1.0, 2.0, case.n_units)
         return np.stack([ask.keep @ weights, np.zeros(len(ask.keep))], axis=1)
 
-    result = metric.score(case)
-    return as_score(drive(result, answer) if hasattr(result, "send") else result)
+    with time_limit(PATIENCE, TIMED_OUT.format(PATIENCE)):
+        result = metric.score(case)
+        result = drive(result, answer) if hasattr(result, "send") else result
+    score = as_score(result)
+    if score.reason and not (isinstance(result, Score) and result.reason):
+        raise ContractError(f"{score.reason}; without a number, return Score.undefined(REASON)")
+    return score
 
 
 def report(thing: str | None) -> bool:

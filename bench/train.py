@@ -47,12 +47,12 @@ class Recipe:
     """
 
     learning_rate: float
-    steps: int = 1000
+    steps: int = 800
     batch_size: int = 32
     weight_decay: float = 0.01
     evaluate_every: int = 50
     patience: int = 20
-    good_enough: float = 0.98
+    good_enough: float = 0.985
     seed: int = 42
 
 
@@ -63,6 +63,9 @@ TESTED = 2000
 """Most examples on which the held-out accuracy is measured."""
 
 EVALUATION_ROWS = 256
+
+LIKE_LENGTH = 8
+"""Batches are cut from so many batches' worth of examples sorted by length: less padding, still a random mix."""
 
 
 def mini_recipe(info: ModelInfo) -> Recipe:
@@ -182,15 +185,21 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _batches(labelled: Sequence[tuple[Row, int]], recipe: Recipe) -> Iterator[tuple[list[Row], list[int]]]:
-    """Yields batches for ``recipe.steps`` steps, the examples in a new order in each epoch."""
+    """Yields batches of like length for ``recipe.steps`` steps, the examples in a new order in each epoch."""
     rng = np.random.default_rng(recipe.seed)
-    queue: list[int] = []
+    lengths = np.array([len(row.ids) for row, _ in labelled])
+    queue: list[list[int]] = []
     for _ in range(recipe.steps):
-        if len(queue) < recipe.batch_size:
-            queue += rng.permutation(len(labelled)).tolist()
-        chosen = [labelled[index] for index in queue[: recipe.batch_size]]
+        if not queue:
+            order = rng.permutation(len(labelled))
+            window = recipe.batch_size * LIKE_LENGTH
+            for start in range(0, len(order), window):
+                part = order[start : start + window]
+                part = part[np.argsort(lengths[part], kind="stable")]
+                cuts = range(0, len(part), recipe.batch_size)
+                queue += [part[cut : cut + recipe.batch_size].tolist() for cut in rng.permutation(cuts)]
+        chosen = [labelled[index] for index in queue.pop()]
         yield [row for row, _ in chosen], [label for _, label in chosen]
-        del queue[: recipe.batch_size]
 
 
 def _step(model: TextModel, rows: Sequence[Row], labels: Sequence[int], optimizer: torch.optim.Optimizer) -> None:

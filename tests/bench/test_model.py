@@ -1,19 +1,25 @@
 """The explained forward pass is the deployed one: for all minis, ids or embeddings, alone or padded."""
 
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from attrlab.bench import minis
-from attrlab.bench.errors import UserError
-from attrlab.bench.model import Targets, TextModel, explained, with_offset
-from attrlab.bench.removal import whole
-from attrlab.bench.testing import FAMILIES, TEXTS, examples, tiny
-from attrlab.bench.types import SCALARS, Example, scalar
-from attrlab.bench.zoo import BY_MINI
 from hypothesis import given
 from hypothesis import strategies as st
+
+from attrlab.bench import minis, testing
+from attrlab.bench.errors import UserError
+from attrlab.bench.model import Targets, TextModel
+from attrlab.bench.removal import whole
+from attrlab.bench.scalars import SCALARS, explained, scalar
+from attrlab.bench.testing import FAMILIES, TEXTS, examples
+from attrlab.bench.types import Example
+from attrlab.bench.zoo import BY_MINI
+
+tiny = partial(testing.tiny, sharpness=testing.SHARPNESS)
 
 each_family = pytest.mark.parametrize("name", FAMILIES)
 
@@ -76,11 +82,11 @@ def test_the_noise_offset_moves_the_embeddings_and_nothing_else(name: str) -> No
     model = tiny(name)
     batch = batch_of(model, examples())
     offset = torch.randn((*batch.ids.shape, model.embedding.shape[1]), generator=torch.Generator().manual_seed(0))
-    noised = with_offset(batch, offset)
+    noised = replace(batch, offset=offset)
     torch.testing.assert_close(model.embed(noised), model.embedding[batch.ids] + offset)
     with torch.inference_mode():
         by_hand = model.forward(batch, model.embedding[batch.ids] + offset).logits
-        zero = model.forward(with_offset(batch, torch.zeros_like(offset))).logits
+        zero = model.forward(replace(batch, offset=torch.zeros_like(offset))).logits
         torch.testing.assert_close(model.forward(noised).logits, by_hand)
         torch.testing.assert_close(zero, model.forward(batch).logits, atol=1e-5, rtol=1e-5)
     rows = torch.tensor([2, 2, 0])
