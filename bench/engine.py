@@ -203,9 +203,17 @@ class Engine:
         return list(woken.values())
 
     def _logits(self, rows: Sequence[Row], length: int) -> Floats:
-        with torch.inference_mode():
-            logits = self.model.forward(self.model.collate(rows, length=length)).logits
-        return logits.double().cpu().numpy()
+        """Class logits of a batch; one that the device's memory cannot hold is halved, and so are all later ones."""
+        try:
+            with torch.inference_mode():
+                logits = self.model.forward(self.model.collate(rows, length=length)).logits
+            return logits.double().cpu().numpy()
+        except torch.OutOfMemoryError:
+            if len(rows) == 1:
+                raise
+        self.token_budget = length * (len(rows) // 2)
+        half = (len(rows) + 1) // 2
+        return np.concatenate([self._logits(rows[:half], length), self._logits(rows[half:], length)])
 
 
 def peak_memory() -> int:

@@ -17,7 +17,8 @@ from attrlab.bench.removal import whole
 from attrlab.bench.seeds import generator
 from attrlab.bench.types import Bools, Cost, Encoded, Floats, Game, Ints, drive
 
-WARM_UP_SECONDS = 60.0
+WARM_UP_SECONDS = 20.0
+"""Longest that a method may take to load and compile its library, on a toy game."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -188,9 +188,10 @@ def make(
     """
     methods = tuple(METHODS.find(text) for text in suite.methods)
     metrics = [METRICS.find(text) for text in suite.metrics]
-    components: tuple[Component[Any], ...] = (*methods, *metrics)
-    for component in components:
-        component.build()
+    for method in methods:
+        _check_offers(method, ("ask", "attribute"))
+    for metric in metrics:
+        _check_offers(metric, ("score",))
     for what, listed in (("model", suite.models), ("dataset", suite.datasets), ("method", suite.methods)):
         if not listed:
             raise UserError(f"nothing to run: no {what} is named; add --{what} NAME or choose a suite (attrlab list)")
@@ -207,6 +208,14 @@ def make(
         for dataset in datasets
     )
     return Plan(suite=suite, methods=methods, columns=columns, blocks=blocks)
+
+
+def _check_offers(component: Component[Any], functions: tuple[str, ...]) -> None:
+    """Builds a component, so that bad parameters show now, and refuses what is no method or metric."""
+    if not any(hasattr(component.build(), function) for function in functions):
+        raise UserError(
+            f"{component.id!r} has no {'() and no '.join(functions)}(); see 'Bring your method' in the README"
+        )
 
 
 def _block(

@@ -9,7 +9,7 @@ from typing import Any
 
 from attrlab.bench.plan import Block, Plan
 from attrlab.bench.registry import Component
-from attrlab.bench.session import Options
+from attrlab.bench.session import SMALL, Options
 from attrlab.bench.store import Store, key_of, number, write_json
 from attrlab.bench.types import SCHEMA, Json
 
@@ -33,7 +33,7 @@ def write(plan: Plan, store: Store, options: Options) -> None:
     content = {
         "schema": SCHEMA,
         "suite": suite | {"timeout": options.timeout},
-        "provenance": _provenance(options),
+        "provenance": _provenance(options, small=all(block.size < SMALL for block in plan.live)),
         "methods": [_facts(method) for method in plan.methods],
         "metrics": [_facts(metric) for metric in plan.metrics],
         "columns": [
@@ -107,7 +107,7 @@ def _cell(plan: Plan, block: Block, method: Component[Any]) -> Json:
     return cell
 
 
-def _provenance(options: Options) -> Json:
+def _provenance(options: Options, *, small: bool) -> Json:
     import torch
 
     return {
@@ -117,7 +117,7 @@ def _provenance(options: Options) -> Json:
         "platform": platform.platform(),
         "git": _git(),
         "device": options.device,
-        "threads": torch.get_num_threads(),
+        "threads": 1 if small else torch.get_num_threads(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -95,7 +95,11 @@ def _settings(board: Board) -> Pairs:
 def _provenance(board: Board, timings: bool) -> Pairs:
     origin, git = board.provenance, board.provenance.git
     dirty = " with uncommitted changes" if git and git.get("dirty") else ""
-    machine = [origin.device, f"{origin.threads} threads" if origin.threads else "", origin.platform]
+    machine = [
+        origin.device,
+        f"{origin.threads} thread{'s' * (origin.threads > 1)}" if origin.threads else "",
+        origin.platform,
+    ]
     rows = [
         ("attrlab", origin.attrlab),
         ("Commit", f"{str(git.get('commit'))[:12]}{dirty}" if git else "not from a git checkout"),

@@ -18,7 +18,7 @@ from attrlab.bench.model import TextModel
 from attrlab.bench.registry import METHODS
 from attrlab.bench.removal import remove
 from attrlab.bench.testing import FAMILIES, TEXTS, TOLERANCE, examples, explain
-from attrlab.bench.types import Ask, Bools, Encoded, Example, Floats, Game
+from attrlab.bench.types import Ask, Asker, Bools, Encoded, Example, Floats, Game
 
 tiny = partial(testing.tiny, sharpness=testing.SHARPNESS)
 
@@ -359,3 +359,31 @@ def test_the_token_budget_changes_no_score(method: str, name: str) -> None:
         assert reference is not None
         for scores in others:
             np.testing.assert_allclose(scores, reference, rtol=0, atol=TOLERANCE * np.abs(reference).max())
+
+
+def test_a_batch_that_does_not_fit_is_halved_with_the_same_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny("gpt2-mini", sharpness=10)
+    encoded = [model.encode(example) for example in examples()]
+    keep = np.random.default_rng(0).random((40, encoded[0].n_units)) < 0.5
+
+    def ask() -> Asker[Floats]:
+        return (yield Ask(keep=keep, operator="replace"))
+
+    def run(engine: Engine) -> Floats:
+        job = Job(slot=0, asker=ask(), operator="replace")
+        engine.run([job])
+        assert job.error is None
+        return job.result
+
+    whole = run(Engine(model, encoded))
+    forward = model.forward
+
+    def small(batch, *args, **options):
+        if len(batch) > 10:
+            raise torch.OutOfMemoryError
+        return forward(batch, *args, **options)
+
+    monkeypatch.setattr(model, "forward", small)
+    engine = Engine(model, encoded)
+    np.testing.assert_allclose(run(engine), whole, rtol=1e-4, atol=1e-6)
+    assert engine.rows_of(16) <= 10
