@@ -123,7 +123,7 @@ def explain(
     data_dir: Annotated[Path | None, typer.Option(help="Folder with local data sets.", envvar="ATTRLAB_DATA")] = None,
     html: Annotated[Path, typer.Option(help="Where to write the same as HTML.")] = Path("explanation.html"),
 ) -> None:
-    """Show all methods side by side on one text: red supports the predicted class, blue speaks against it."""
+    """Show all methods side by side on one text: blue supports the predicted class, red speaks against it."""
     from attrlab.bench import showing
 
     texts = (text,) if pair is None else (text, pair)

@@ -19,7 +19,7 @@ from attrlab.bench.removal import whole
 from attrlab.bench.store import write_text
 from attrlab.bench.types import Encoded, Example
 
-SUPPORT, AGAINST, MAGNITUDE = (214, 69, 65), (58, 110, 190), (226, 140, 40)
+SUPPORT, AGAINST, MAGNITUDE = (58, 124, 216), (222, 99, 66), (128, 90, 200)
 """Colours for words that support the class, speak against it, and for scores without a sign."""
 
 
