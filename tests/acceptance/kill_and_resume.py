@@ -67,13 +67,13 @@ def main() -> None:
     print(f"uninterrupted: {took:.0f} s, {summary(output)}", flush=True)
     expected = table_hash(folder / "reference")
 
-    outs, cache = [folder / "killed-0"], folder / "cache-b"
-    kills = 0
+    outs, kills = [folder / "killed-0"], 0
     while kills < KILLS:
-        run, delay = start(outs[-1], cache), draws.uniform(5, took / 3)
+        cache = folder / f"cache-{outs[-1].name}"
+        run, delay = start(outs[-1], cache), draws.uniform(5, took * 0.7)
         try:
-            run.communicate(timeout=delay)
-            print("finished before it was killed: going on in an empty folder", flush=True)
+            output, _ = run.communicate(timeout=delay)
+            print(f"finished before it was killed: {summary(output)}; going on with nothing", flush=True)
             outs.append(folder / f"killed-{kills}")
         except subprocess.TimeoutExpired:
             run.send_signal(signal.SIGKILL)
@@ -81,7 +81,7 @@ def main() -> None:
             kills += 1
             found = state(outs[-1], cache)
             print(f"kill {kills:2d} after {delay:4.1f} s, in {phase(outs[-1])}: {found} whole", flush=True)
-    output, _ = start(outs[-1], cache).communicate()
+    output, _ = start(outs[-1], folder / f"cache-{outs[-1].name}").communicate()
     print(f"resumed: {summary(output)}")
     hashes = [table_hash(out) for out in outs]
     print(f"uninterrupted {expected}", *(f"killed        {found}" for found in hashes), sep="\n")
