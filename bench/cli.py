@@ -60,7 +60,9 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per documented option
     limit: Annotated[int | None, typer.Option(help="First N examples of a fixed label-stratified order.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of all draws of the methods.")] = None,
     device: Annotated[str, typer.Option(help="Torch device: cpu, cuda, cuda:1, mps.")] = "cpu",
-    token_budget: Annotated[int, typer.Option(min=0, help="Padded tokens per forward; 0: one row at a time.")] = 2048,
+    token_budget: Annotated[
+        int, typer.Option(min=0, help="Padded tokens per forward; 0: one example at a time.")
+    ] = 2048,
     timeout: Annotated[float | None, typer.Option(help="Seconds per method and example; default none.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core for small models.")] = 0,
     retry_failed: Annotated[bool, typer.Option(help="Compute again what failed before.")] = False,

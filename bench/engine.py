@@ -31,6 +31,9 @@ LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 
 TOKEN_BUDGET = 2048
 """Padded tokens of one forward pass."""
 
+LEAST_TOKENS = 256
+"""Padded tokens of a forward pass for one example alone: on fewer, matrix libraries use kernels that round otherwise."""
+
 TIMED_OUT = "timed out after {:g} s"
 
 Key = tuple[str, int, bytes]
@@ -79,7 +82,7 @@ class Engine:
     Args:
         model: The classifier.
         encoded: The examples; jobs name them by index.
-        token_budget: Padded tokens per forward pass; 0 runs one row at a time.
+        token_budget: Padded tokens per forward pass; 0 runs one example at a time, alone in every batch.
         timeout: Seconds each asker or white-box call may take per example; None for no limit.
         progress: Called with the number of questions answered by each batch.
     """
@@ -95,7 +98,8 @@ class Engine:
     ) -> None:
         self.model = model
         self.encoded = list(encoded)
-        self.token_budget = token_budget
+        self.alone = token_budget == 0
+        self.token_budget = token_budget or LEAST_TOKENS
         self.timeout = timeout
         self._progress = progress
         self._finished: Callable[[Job], None] = lambda _job: None
@@ -120,6 +124,11 @@ class Engine:
             finished: Called with each job as it ends.
         """
         self._finished = finished
+        slots = sorted({job.slot for job in jobs})
+        for group in [[slot] for slot in slots] if self.alone else [slots]:
+            self._drive([job for job in jobs if job.slot in group])
+
+    def _drive(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             self._advance(job, None)
         while self._pending:
@@ -211,7 +220,7 @@ class Engine:
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise
-        self.token_budget = length * (len(rows) // 2)
+        self.token_budget = max(1, length * (len(rows) // 2))
         half = (len(rows) + 1) // 2
         return np.concatenate([self._logits(rows[:half], length), self._logits(rows[half:], length)])
 

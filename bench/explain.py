@@ -135,7 +135,8 @@ def _groups(method: Any, questions: Sequence[Question], engine: Engine) -> list[
         by_length[engine.length_of(len(engine.encoded[question.slot].ids))].append(index)
     groups = []
     for length, members in sorted(by_length.items()):
-        size = max(1, engine.token_budget // (length * max(1, int(getattr(method, "rows", 1)))))
+        rows = length * max(1, int(getattr(method, "rows", 1)))
+        size = 1 if engine.alone else max(1, engine.token_budget // rows)
         groups += [members[start : start + size] for start in range(0, len(members), size)]
     return groups
 

@@ -70,11 +70,11 @@ def main() -> None:
     outs, kills = [folder / "killed-0"], 0
     while kills < KILLS:
         cache = folder / f"cache-{outs[-1].name}"
-        run, delay = start(outs[-1], cache), draws.uniform(5, took * 0.7)
+        run, delay = start(outs[-1], cache), draws.uniform(5, took * 0.9)
         try:
             output, _ = run.communicate(timeout=delay)
             print(f"finished before it was killed: {summary(output)}; going on with nothing", flush=True)
-            outs.append(folder / f"killed-{kills}")
+            outs.append(folder / f"killed-{len(outs)}")
         except subprocess.TimeoutExpired:
             run.send_signal(signal.SIGKILL)
             run.wait()

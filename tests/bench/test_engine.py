@@ -118,7 +118,7 @@ def test_a_question_asked_before_is_not_asked_again(rows_run: list[int]) -> None
     keep = masks(coded[0].n_units, 0, 6)
     unique = len(np.unique(keep, axis=0))
     progress: list[int] = []
-    engine = Engine(model, coded, token_budget=0, progress=progress.append)
+    engine = Engine(model, coded, token_budget=1, progress=progress.append)
     first = [Job(slot=0, asker=ask(keep, keep[::-1]), operator="replace") for _ in range(5)]
     engine.run(first)
     assert sum(rows_run) == sum(progress) == unique
@@ -140,7 +140,7 @@ def test_operators_and_draws_are_kept_apart_but_share_the_whole_text(rows_run: l
     coded = encode(model)
     units = coded[0].n_units
     keep = np.vstack([np.ones((1, units), bool), np.eye(units, dtype=bool)[:3]])
-    engine = Engine(model, coded, token_budget=0)
+    engine = Engine(model, coded, token_budget=1)
     found = {name: Job(slot=0, asker=ask(keep, operator=name), operator="replace") for name in ("delete", "replace")}
     default = Job(slot=0, asker=ask(keep), operator="delete")
     engine.run([*found.values(), default])
