@@ -32,7 +32,7 @@ TOKEN_BUDGET = 2048
 """Padded tokens of one forward pass."""
 
 LEAST_TOKENS = 256
-"""Padded tokens of a forward pass for one example alone: on fewer, matrix libraries use kernels that round otherwise."""
+"""Padded tokens of a forward pass for one example alone: on fewer, matrix libraries round in another order."""
 
 TIMED_OUT = "timed out after {:g} s"
 
