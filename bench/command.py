@@ -71,11 +71,13 @@ def train_minis(suite: Suite, data_dir: Path | None, options: session.Options) -
         (name for name in dict.fromkeys(suite.models) if checkpoints.is_mini(name)),
         key=lambda name: -BY_MINI[name].parameters,
     )
+    if not names:
+        return
+    plan.make(suite, data_dir, lambda _name, _dataset: None)  # a mistake shows now, not after minutes of training
     work = [(name, dataset, data_dir) for name in names for dataset in dict.fromkeys(suite.datasets)]
     with bars() as progress:
-        executor.each(
-            train_one, work, options.workers or os.cpu_count() or 1, Bar(progress, "training minis", len(work))
-        )
+        bar = Bar(progress, "training minis", len(work))
+        executor.each(train_one, work, options.workers or os.cpu_count() or 1, bar)
 
 
 def train_one(work: tuple[str, str, Path | None], progress: session.Progress) -> None:

@@ -112,3 +112,14 @@ def test_device_is_checked_before_anything_is_written(attrlab, tmp_path):
     assert attrlab.run("o", *QUICK, "--device", "cuda:99").code == 2
     assert not (tmp_path / "o").exists()
     command.check_device("cpu")
+
+
+def test_a_wrong_name_is_refused_before_a_mini_is_trained(attrlab, tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(command.trainer, "mini", lambda *args: trained.append(args))
+    called = attrlab(
+        *("run", "adhoc", "--model", "bert-base-mini", "--dataset", "lexicon", "--workers", "1"),
+        *("--method", "lyme", "--out", tmp_path / "out"),
+    )
+    assert "Did you mean 'lime'" in called.message
+    assert not trained
