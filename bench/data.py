@@ -106,10 +106,10 @@ def load(name: str, *, data_dir: Path | None = None, cache_dir: Path | None = No
     function: Any = load_object(info.where)
     if info.source == "embedded":
         return Dataset(info=info, part=part, examples=function(part))
-    from attrlab.bench import sources
+    from attrlab.bench import checkpoint, sources
 
     folder = _folder(info, data_dir)
-    cache = (cache_dir or Path(os.environ.get("ATTRLAB_CACHE") or Path.home() / ".cache" / "attrlab")) / "datasets"
+    cache = (cache_dir or checkpoint.cache_dir()) / "datasets"
     rows = sources.local_rows(info, part, folder, cache) if folder else sources.hub_rows(info, part, cache)
     return Dataset(info=info, part=part, examples=sources.examples(info, part, rows, function))
 

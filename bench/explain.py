@@ -93,6 +93,17 @@ def _checked(method: Any, n_units: int, question: Question, scalar: str) -> Any:
     return check_scores(scores, n_units)
 
 
+def outcomes(
+    method: Any, questions: Sequence[Question], engine: Engine, scalar: str = "contrast", operator: str = "replace"
+) -> list[Outcome]:
+    """Returns what becomes of one method of either kind, by itself, in the order of the questions."""
+    if is_white_box(method):
+        return white_box(method, questions, engine, scalar)
+    asked = jobs(method, questions, engine, scalar, operator)
+    engine.run(asked)
+    return [outcome(job) for job in asked]
+
+
 def check_scores(scores: Any, n_units: int) -> Floats:
     """Returns scores as float64 ``(n_units,)``.
 

@@ -13,7 +13,7 @@ from attrlab.bench import checkpoint as checkpoints
 from attrlab.bench import command, data
 from attrlab.bench.engine import Engine
 from attrlab.bench.errors import UserError
-from attrlab.bench.explain import Outcome, Question, is_white_box, jobs, outcome, white_box
+from attrlab.bench.explain import Outcome, Question, outcomes
 from attrlab.bench.registry import METHODS
 from attrlab.bench.removal import whole
 from attrlab.bench.store import write_text
@@ -58,19 +58,11 @@ def show(
     table.add_column("seconds", justify="right")
     for component in components:
         question = Question(slot=0, target=target, seed=(0, 0, "text", component.name))
-        found_scores = _run(component.build(), question, engine)
+        found_scores = outcomes(component.build(), [question], engine)[0]
         words = _words(encoded, found_scores, component.facts.signed)
         table.add_row(component.name, words, f"{found_scores.cost.seconds:.2f}")
     Console().print(table)
     _write(table, html)
-
-
-def _run(method: object, question: Question, engine: Engine) -> Outcome:
-    if is_white_box(method):
-        return white_box(method, [question], engine, "contrast")[0]
-    asked = jobs(method, [question], engine, "contrast", "replace")
-    engine.run(asked)
-    return outcome(asked[0])
 
 
 def _words(encoded: Encoded, found: Outcome, signed: bool) -> Text:

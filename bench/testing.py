@@ -14,7 +14,7 @@ from attrlab.bench import minis
 from attrlab.bench.engine import TIMED_OUT, Engine, Failure, describe, time_limit
 from attrlab.bench.errors import ContractError, UserError
 from attrlab.bench.estimate import per_example
-from attrlab.bench.explain import Outcome, Question, is_white_box, jobs, outcome, white_box
+from attrlab.bench.explain import Outcome, Question, outcomes
 from attrlab.bench.model import TextModel
 from attrlab.bench.registry import METHODS, METRICS, Component, MethodFacts, MetricFacts, load
 from attrlab.bench.score import as_score
@@ -84,11 +84,7 @@ def explain(
     encoded = [model.encode(example) for example in inputs]
     engine = Engine(model, encoded, token_budget=token_budget, timeout=PATIENCE)
     questions = [Question(slot=slot, target=0, seed=(seed, one.id)) for slot, one in enumerate(inputs)]
-    if is_white_box(method):
-        return white_box(method, questions, engine, "contrast")
-    asked = jobs(method, questions, engine, "contrast", "replace")
-    engine.run(asked)
-    return [outcome(job) for job in asked]
+    return outcomes(method, questions, engine)
 
 
 def check(thing: str) -> list[Finding]:

@@ -30,14 +30,6 @@ SPREAD = 0.1021
 DEFAULT = Settings(lam=0.1, draws=4, steps=200)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def linear(weights, examples=1, width=256, log_cap=-1.6):
     """phi(e) = sum_j w_j e_j, whose optimum is known."""
     return toy(lambda embeds, rows: (weights[:, None] * embeds).sum(1), len(weights), examples, width, log_cap)

@@ -20,14 +20,6 @@ FAMILIES = pytest.mark.parametrize("mini", MINIS)
 PAIRS = [("not good", "a dull film"), ("Brilliant", "the story")]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def precise(mini):
     """Returns a tiny model of its own in float64, with weights large enough that it is not nearly constant."""
     model = tiny.__wrapped__(mini)
