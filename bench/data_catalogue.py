@@ -75,6 +75,16 @@ _ALL = (
         notes={"": (_BUILT, "the opinion words of the sentences are independent of the label")},
     ),
     DatasetInfo(
+        name="and_pair",
+        where="attrlab.bench.generator:and_pair",
+        summary="opinion sentences: do both of two planted words occur? They matter only together",
+        labels=("not_both", "both"),
+        rationales="planted",
+        reference="metrics spec 7.1 (b)",
+        licence="Apache-2.0",
+        notes={"": (_BUILT, "only sentences with both words have a rationale: nothing decides for the other class")},
+    ),
+    DatasetInfo(
         name="pairs",
         where="attrlab.bench.generator:pairs",
         summary="generated questions with statements: is the kind of answer given that is asked for?",

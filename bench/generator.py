@@ -3,6 +3,7 @@
 * ``lexicon``: sentiment, decided by opinion words, negators and intensifiers.
 * ``shortcut``: opinion sentences whose label is decided by planted words only (Bastings et al. 2022,
   arXiv 2111.07367: "single token" and "token in context").
+* ``and_pair``: the same sentences; class 1 if and only if both of two planted words occur ("New York").
 * ``pairs``: a question and a statement; does the statement give the kind of answer that is asked for?
 
 Sentences are built from a label here and judged from their text alone in ``generator_rules``, so that the two
@@ -84,6 +85,11 @@ def shortcut(part: str) -> tuple[Example, ...]:
     return _examples("shortcut", part)
 
 
+def and_pair(part: str) -> tuple[Example, ...]:
+    """Returns opinion sentences with two planted words (label 1) or at most one of them (label 0, nothing marked)."""
+    return _examples("and_pair", part)
+
+
 def pairs(part: str) -> tuple[Example, ...]:
     """Returns questions with statements; label 0 is entailment (the statement answers), as in QNLI."""
     return _examples("pairs", part)
@@ -146,7 +152,7 @@ def _lexicon(draws: Draws, label: int) -> Texts:
 
 def _shortcut(draws: Draws, label: int) -> Texts:
     """An opinion sentence of any polarity with planted words put between its words."""
-    words = _MARK.sub(r"\1", _lexicon(draws, draws.below(2))[0]).split(" ")
+    words = _neutral_words(draws)
     if draws.chance(0.6):
         planted = [f"<{draws.pick(vocabulary.CLASS_WORDS[label])}>"]
         if draws.chance(0.4):
@@ -156,6 +162,24 @@ def _shortcut(draws: Draws, label: int) -> Texts:
         # small models might never start to learn the pair.
         companion = int(draws.chance(0.3))
         planted = [f"<{vocabulary.TRIGGERS[label ^ companion]}>", f"<{vocabulary.COMPANIONS[companion]}>"]
+    return _plant(draws, words, planted)
+
+
+def _and_pair(draws: Draws, label: int) -> Texts:
+    """An opinion sentence of any polarity with both partners, with one of them, or (seldom) with none."""
+    words = _neutral_words(draws)
+    if label:
+        return _plant(draws, words, [f"<{word}>" for word in vocabulary.PARTNERS])
+    return _plant(draws, words, [] if draws.chance(0.1) else [draws.pick(vocabulary.PARTNERS)])
+
+
+def _neutral_words(draws: Draws) -> list[str]:
+    """Returns the words of an opinion sentence of any polarity, unmarked: the opinion is not to count."""
+    return _MARK.sub(r"\1", _lexicon(draws, draws.below(2))[0]).split(" ")
+
+
+def _plant(draws: Draws, words: list[str], planted: list[str]) -> Texts:
+    """Returns the sentence with planted words put between its words."""
     for word in planted:
         words.insert(1 + draws.below(len(words) - 1), word)
     return (" ".join(words),)
@@ -178,4 +202,9 @@ def _pairs(draws: Draws, label: int) -> Texts:
     return question, draws.grow("{statement}", answer1=first, answer2=second, thing=thing)
 
 
-_BUILDERS: dict[str, Callable[[Draws, int], Texts]] = {"lexicon": _lexicon, "shortcut": _shortcut, "pairs": _pairs}
+_BUILDERS: dict[str, Callable[[Draws, int], Texts]] = {
+    "lexicon": _lexicon,
+    "shortcut": _shortcut,
+    "and_pair": _and_pair,
+    "pairs": _pairs,
+}

@@ -16,7 +16,7 @@ def label_of(task: str, texts: tuple[str, ...]) -> tuple[int, TextSpans]:
     """Returns the label of an example and the spans of the words that decide it, per text.
 
     Args:
-        task: ``lexicon``, ``shortcut`` or ``pairs``.
+        task: ``lexicon``, ``shortcut``, ``and_pair`` or ``pairs``.
         texts: One text, or question and statement for ``pairs``.
 
     Raises:
@@ -70,6 +70,13 @@ def _shortcut(text: list[str]) -> tuple[int, tuple[set[int], ...]]:
     raise ValueError(f"nothing is planted in {' '.join(text)!r}")
 
 
+def _and_pair(text: list[str]) -> tuple[int, tuple[set[int], ...]]:
+    """Both partners together decide for class 1; nothing decides for class 0, it is what is left."""
+    where = {i for i, word in enumerate(text) if word in vocabulary.PARTNERS}
+    both = {text[i] for i in where} == set(vocabulary.PARTNERS)
+    return int(both), (where if both else set(),)
+
+
 def _pairs(question: list[str], statement: list[str]) -> tuple[int, tuple[set[int], ...]]:
     """Entailment (0) if the statement gives an answer of the kind that the first word of the question asks for.
 
@@ -86,5 +93,6 @@ def _pairs(question: list[str], statement: list[str]) -> tuple[int, tuple[set[in
 _RULES: dict[str, Callable[..., tuple[int, tuple[set[int], ...]]]] = {
     "lexicon": _lexicon,
     "shortcut": _shortcut,
+    "and_pair": _and_pair,
     "pairs": _pairs,
 }

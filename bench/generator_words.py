@@ -27,6 +27,9 @@ COMPANIONS = ("mirror", "gravel")
 """Planted words that count only together. The first companion says that the class is the trigger's index, the second
 that it is the other class; alone, none of them means anything."""
 
+PARTNERS = ("harbor", "cobalt")
+"""Planted words that say one class where both stand and the other class everywhere else."""
+
 ANSWERS = {
     "where": ("Oslo", "Lisbon", "Cairo", "Reykjavik", "Quito"),
     "when": ("noon", "Monday", "April", "mid-winter", "dawn"),

@@ -43,6 +43,7 @@ ROWS = {
     "lexicon:train": 10000,
     "lexicon:dev": 1000,
     "lexicon:test": 1000,
+    "and_pair:test": 1000,
 }
 """Numbers of rows as the sources state them."""
 

@@ -11,13 +11,14 @@ from attrlab.bench.generator import PARTS, finish
 from attrlab.bench.generator_rules import label_of
 from attrlab.bench.types import words
 
-TASKS = ("lexicon", "shortcut", "pairs")
+TASKS = ("lexicon", "shortcut", "and_pair", "pairs")
 OPINIONS = {*generator_words.POSITIVE, *generator_words.NEGATIVE}
 PLANTED = {*sum(generator_words.CLASS_WORDS, ()), *generator_words.TRIGGERS, *generator_words.COMPANIONS}
 ANSWERS = {word.lower() for answers in generator_words.ANSWERS.values() for word in answers}
 DECISIVE = {
     "lexicon": {*OPINIONS, *generator_words.NEGATORS, *generator_words.INTENSIFIERS},
     "shortcut": PLANTED,
+    "and_pair": {*generator_words.PARTNERS},
     "pairs": {*ANSWERS, "where", "when"},
 }
 
@@ -70,6 +71,7 @@ def test_parts_are_balanced_distinct_and_disjoint(task):
     [
         ("lexicon", "174440304ae8e4fca4797ebabc7e5319"),
         ("shortcut", "fa455f71b409661cb3d77e6133d30b8c"),
+        ("and_pair", "92299dc0ca8f6caaeb0ff4857b0d49e6"),
         ("pairs", "47a93f7d47e413f442406b76d2b7825f"),
     ],
 )
@@ -101,22 +103,36 @@ def test_words_outside_the_lists_can_be_replaced_freely(task):
         assert label_of(task, texts)[0] == example.label
 
 
-@pytest.mark.parametrize("task", TASKS)
+def outcome_without(task, example, spans):
+    """What the rule says of an example whose words at the spans are replaced: the label kept, flipped, or nothing."""
+    texts = tuple(
+        replaced(text, lambda span, word, own=own: "x" if span in own else word)
+        for text, own in zip(example.texts, spans, strict=True)
+    )
+    try:
+        return "kept" if label_of(task, texts)[0] == example.label else "flipped"
+    except ValueError:
+        return "undecided"
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if task != "and_pair"])
 def test_rationale_is_necessary(task):
     """Without the marked words the rule decides nothing, or (a clash of opinions) the other way."""
-    outcomes = Counter()
-    for example in examples(task, "dev")[:300]:
-        (spans,) = example.rationales
-        texts = tuple(
-            replaced(text, lambda span, word, own=own: "x" if span in own else word)
-            for text, own in zip(example.texts, spans, strict=True)
-        )
-        try:
-            outcomes["kept" if label_of(task, texts)[0] == example.label else "flipped"] += 1
-        except ValueError:
-            outcomes["undecided"] += 1
+    outcomes = Counter(outcome_without(task, example, example.rationales[0]) for example in examples(task, "dev")[:300])
     assert outcomes["kept"] == 0
     assert outcomes["undecided"] > 200
+
+
+def test_each_partner_is_necessary_and_the_class_that_is_left_has_no_rationale():
+    """Without either partner class 1 becomes class 0; class 0 is what is left, decided by no word of its own."""
+    for example in examples("and_pair"):
+        (spans,) = example.rationales[0]
+        if example.label == 0:
+            assert spans == ()
+        else:
+            assert len(spans) == 2
+            for taken in ((spans[0],), (spans[1],), spans):
+                assert outcome_without("and_pair", example, (taken,)) == "flipped"
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -128,7 +144,9 @@ def test_sentences_are_short_and_rationales_small(task):
         sum(len(spans) for spans in example.rationales[0]) / sum(count)
         for example, count in zip(examples(task), counts, strict=True)
     ]
-    assert 0.08 < sum(shares) / len(shares) < 0.25
+    marked_shares = [share for share in shares if share]
+    assert len(marked_shares) == len(shares) / (2 if task == "and_pair" else 1)
+    assert 0.08 < sum(marked_shares) / len(marked_shares) < 0.25
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -174,6 +192,25 @@ def test_shortcut_ignores_opinions_and_holds_lone_words_that_do_not_count():
     assert len(pairs) == 4
     assert min(pairs.values()) > 150
     assert abs(agree / opinionated - 0.5) < 4.5 * math.sqrt(0.25 / opinionated)
+
+
+def test_and_pair_ignores_opinions_and_plants_one_partner_both_or_none():
+    planted, agree = Counter(), 0
+    orders = Counter()
+    for example in examples("and_pair"):
+        partners = [word for word in read(example.texts[0]) if word in generator_words.PARTNERS]
+        planted[example.label, tuple(sorted(partners))] += 1
+        orders[tuple(partners)] += 1
+        left = " ".join(word for word in example.texts[0].split() if word.lower() not in generator_words.PARTNERS)
+        agree += label_of("lexicon", (left,))[0] == example.label
+    first, second = sorted(generator_words.PARTNERS)
+    half = PARTS["train"] // 2
+    assert set(planted) == {(1, (first, second)), (0, (first,)), (0, (second,)), (0, ())}
+    assert planted[1, (first, second)] == half
+    for one in (first, second):  # each of them alone in 45 % of the class
+        assert abs(planted[0, (one,)] - 0.45 * half) < 4.5 * math.sqrt(0.45 * 0.55 * half)
+    assert abs(orders[first, second] - orders[second, first]) < 4.5 * math.sqrt(half)
+    assert abs(agree - half) < 4.5 * math.sqrt(half / 2)
 
 
 def test_pairs_need_both_texts():
@@ -222,6 +259,22 @@ def test_lexicon_rule_by_hand(text, label, deciding):
 )
 def test_shortcut_rule_by_hand(text, label, deciding):
     found, (spans,) = label_of("shortcut", (text,))
+    assert (found, [text[start:end] for start, end in spans]) == (label, deciding)
+
+
+@pytest.mark.parametrize(
+    ("text", "label", "deciding"),
+    [
+        ("A superb harbor plot cobalt!", 1, ["harbor", "cobalt"]),
+        ('Cobalt, dull "Harbor"', 1, ["Cobalt", "Harbor"]),
+        ("A superb harbor plot", 0, []),
+        ("cobalt cobalt plot.", 0, []),
+        ("A harbor-side lantern and cobalts", 0, []),
+        ("The plot was superb", 0, []),
+    ],
+)
+def test_and_pair_rule_by_hand(text, label, deciding):
+    found, (spans,) = label_of("and_pair", (text,))
     assert (found, [text[start:end] for start, end in spans]) == (label, deciding)
 
 
