@@ -129,8 +129,7 @@ class TextModel:
         self.network = network
         self.tokenizer = tokenizer
         self.name = name
-        self.decoder = hasattr(network, "score")
-        self.labels = _labels(network.config, name)
+        self.decoder, self.labels = self._kind()
         if not getattr(tokenizer, "is_fast", False):
             raise UserError(f"model {name!r} has no fast tokenizer; save one with a tokenizer.json beside the model")
         self.max_length = _max_length(network.config, tokenizer)
@@ -140,6 +139,14 @@ class TextModel:
         self.calibration: Sequence[Encoded] = ()
         self._hidden: Tensor | None = None
         network.base_model.register_forward_hook(self._capture)
+
+    def _kind(self) -> tuple[bool, tuple[str, ...]]:
+        """Whether the head reads the last token (else the first), and the names of its outputs."""
+        return hasattr(self.network, "score"), _labels(self.network.config, self.name)
+
+    def _head(self, readout: Tensor) -> Tensor:
+        logits: Tensor = self.network.score(readout)
+        return logits
 
     def _capture(self, _module: Any, _args: Any, output: Any) -> None:
         self._hidden = output.last_hidden_state
@@ -198,6 +205,25 @@ class TextModel:
         """Returns the pooling position of each row (R,): the last token for decoders, the first for encoders."""
         return batch.last if self.decoder else torch.zeros_like(batch.last)
 
+    def backbone(self, batch: Batch, embeds: Tensor | None = None, *, attentions: bool = False) -> Any:
+        """Returns the output of the network below its head, as transformers names it; counts no row."""
+        try:
+            return self.network.base_model(**self._inputs(batch, embeds, attentions))
+        finally:
+            self._hidden = None
+
+    def _inputs(self, batch: Batch, embeds: Tensor | None, attentions: bool) -> dict[str, Any]:
+        if embeds is None and batch.offset is not None:
+            embeds = self.embed(batch)
+        inputs: dict[str, Any] = {"attention_mask": batch.mask, "output_attentions": attentions}
+        inputs |= {"input_ids": batch.ids} if embeds is None else {"inputs_embeds": embeds}
+        if self._segments:
+            inputs["token_type_ids"] = batch.segments
+        if self.decoder:
+            positions = torch.arange(batch.ids.shape[1], device=batch.ids.device)[None]
+            inputs |= {"position_ids": positions, "use_cache": False}
+        return inputs
+
     def forward(self, batch: Batch, embeds: Tensor | None = None, *, attentions: bool = False) -> Output:
         """Runs the network on ids, or on word embeddings in their place.
 
@@ -206,29 +232,20 @@ class TextModel:
             embeds: (R, L, d) word embeddings; None uses the batch's own ids (and offset).
             attentions: Also return attention probabilities, one (R, H, L, L) per layer.
         """
-        if embeds is None and batch.offset is not None:
-            embeds = self.embed(batch)
-        inputs: dict[str, Any] = {"attention_mask": batch.mask, "output_attentions": attentions}
-        inputs |= {"input_ids": batch.ids} if embeds is None else {"inputs_embeds": embeds}
-        if self._segments:
-            inputs["token_type_ids"] = batch.segments
-        rows = torch.arange(len(batch), device=batch.ids.device)
         if self.decoder:
-            inputs |= {"position_ids": torch.arange(batch.ids.shape[1], device=rows.device)[None], "use_cache": False}
-            result = self.network.base_model(**inputs)
+            result = self.backbone(batch, embeds, attentions=attentions)
             hidden = result.last_hidden_state
-            readout = hidden[rows, batch.last]
-            logits = self.network.score(readout)
         else:
-            result = self.network(**inputs)
+            result = self.network(**self._inputs(batch, embeds, attentions))
             assert self._hidden is not None
-            hidden, logits = self._hidden, result.logits
-            readout = hidden[:, 0]
-        self._hidden = None
-        self._count(batch, hidden)
+            hidden, self._hidden = self._hidden, None
+        readout = hidden[torch.arange(len(batch), device=hidden.device), self.pool(batch)]
+        logits = self._head(readout) if self.decoder else result.logits
+        self.count(batch, hidden)
         return Output(logits, readout, tuple(result.attentions or ()) if attentions else ())
 
-    def _count(self, batch: Batch, hidden: Tensor) -> None:
+    def count(self, batch: Batch, hidden: Tensor) -> None:
+        """Counts a forward pass of the rows, and a backward pass whenever a gradient reaches ``hidden``."""
         owners = batch.owners.cpu().numpy()
         owners = owners[(owners >= 0) & (owners < len(self.meter.forwards))]
         np.add.at(self.meter.forwards, owners, 1)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("bench", "methods", "metrics", "leaderboard")
 MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-SHOWS_RESULTS = {"bench/cli.py", "bench/command.py", "bench/showing.py"}
+SHOWS_RESULTS = {"bench/cli.py", "bench/command.py", "bench/showing.py", "bench/study.py"}
 """The modules behind the command line: the only ones of bench that know the leaderboard."""
 ARROWS = {
     "bench": {"attrlab.bench"},
@@ -28,7 +28,7 @@ ARROWS = {
     },
 }
 """What each folder may import of ours."""
-TOUCHES_MODELS = {"bench/checkpoint.py", "bench/minis.py", "bench/model.py", "bench/train.py"}
+TOUCHES_MODELS = {"bench/checkpoint.py", "bench/minis.py", "bench/language.py", "bench/model.py", "bench/train.py"}
 HEAVY = {"captum", "datasets", "lime", "scipy", "shap", "sklearn", "tokenizers", "torch", "transformers"}
 LINES, TEST_LINES, BODY_LINES = 300, 500, 40
 
