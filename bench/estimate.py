@@ -37,13 +37,11 @@ def per_example(
 ) -> tuple[float, float]:
     """Returns the forwards and backwards a method asks for an example of so many units (and attributable tokens)."""
     tokens = units * TOKENS_PER_WORD if tokens is None else tokens
-    defaults = {
-        name: value.default
-        for name, value in inspect.signature(load(method.facts.where)).parameters.items()
-        if isinstance(value.default, int | float)
-    }
-    given = {name: value for name, value in method.params.items() if isinstance(value, int | float)}
-    values = {**defaults, **given, "m": units, "t": tokens, "L": layers}
+    built = method.build()  # may have resolved a parameter, such as the draws and steps of a preset
+    known = inspect.signature(load(method.facts.where)).parameters
+    resolved = {name: getattr(built, name, method.params.get(name, known[name].default)) for name in known}
+    given = {name: value for name, value in resolved.items() if isinstance(value, int | float)}
+    values = {**given, "m": units, "t": tokens, "L": layers}
     return formula(method.facts.forwards, values), formula(method.facts.backwards, values)
 
 

@@ -101,6 +101,7 @@ CATALOGUE: dict[str, MethodFacts] = {
         summary="largest noise each token tolerates while all tokens are noised",
         signed=False,
         needs=("embeddings", "gradients", "calibration"),
+        version="2",
         reference="adaptive co-perturbation (methods spec 1); Guan et al. 2019, ICML",
         forwards="steps * draws + 1",
         backwards="steps * draws",

@@ -1,22 +1,17 @@
 """The catalogue names what exists, and its cost formulas are arithmetic over the parameters."""
 
-import inspect
 import subprocess
 import sys
 
 import pytest
 from tokenbatch import WHITE_BOX
 
+from attrlab.bench.estimate import per_example
 from attrlab.bench.registry import METHODS, load
 from attrlab.methods import CATALOGUE
 from attrlab.methods.noise import PHIS
 
 AGGREGATES = {"sum", "max", "mean", "first", "last", "edge"}
-
-
-def value(formula: str, where: str, **sizes: int) -> float:
-    defaults = {name: one.default for name, one in inspect.signature(load(where)).parameters.items()}
-    return eval(formula, {"__builtins__": {}}, defaults | sizes)
 
 
 def test_ids_and_their_order():
@@ -64,9 +59,7 @@ def test_facts_match_the_class(name):
     ],
 )
 def test_cost_at_the_defaults_is_that_of_the_specification(name, forwards, backwards):
-    facts = CATALOGUE[name]
-    assert value(facts.forwards, facts.where, m=10, L=12, t=14) == forwards
-    assert value(facts.backwards, facts.where, m=10, L=12, t=14) == backwards
+    assert per_example(METHODS.find(name), 10, 12, 14) == (forwards, backwards)
 
 
 @pytest.mark.parametrize(
@@ -79,10 +72,12 @@ def test_cost_at_the_defaults_is_that_of_the_specification(name, forwards, backw
         ("word_perturbation", {"phi": "pooled"}),
         ("co_perturbation", {"lam": 0.0}),
         ("co_perturbation", {"cap": -1.0}),
-        ("co_perturbation", {"steps": 0}),
-        ("co_perturbation", {"draws": 1}),
-        ("co_perturbation", {"draws": 5}),
-        ("co_perturbation", {"phi": "hidden:3"}),
+        ("co_perturbation", {"steps": -1}),
+        ("co_perturbation", {"draws": -2}),
+        ("co_perturbation", {"shrink": 1.0}),
+        ("co_perturbation", {"preset": "slow"}),
+        ("co_perturbation", {"phi": "hidden:0"}),
+        ("co_perturbation", {"site": "h1"}),
     ],
 )
 def test_bad_parameters_are_refused_by_name_and_value(name, parameters):
