@@ -19,6 +19,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+studies = typer.Typer(help="Study one method closely.", no_args_is_help=True)
+app.add_typer(studies, name="study")
+
 Repeated = list[str] | None
 
 INTERRUPTED = 130
@@ -145,3 +148,39 @@ def train(
     from attrlab.bench import command
 
     command.train(model, dataset, out, data_dir, device, steps)
+
+
+@studies.command("lambda")
+def study_lambda(  # noqa: PLR0913, PLR0917 - one parameter per documented option
+    model: Annotated[Repeated, typer.Option(help="Mini, local folder or hub id; default three minis.")] = None,
+    dataset: Annotated[str, typer.Option(help="Data set with planted words; minis are trained on it.")] = "and_pair",
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with local data sets.", envvar="ATTRLAB_DATA")] = None,
+    limit: Annotated[int, typer.Option(min=2, help="First N sentences with planted words, predicted right.")] = 32,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions with other draws.")] = 2,
+    preset: Annotated[str, typer.Option(help="Budget of the optimisation: fast, default or full.")] = "default",
+    lambda_: Annotated[
+        list[float] | None, typer.Option("--lambda", help="Weights of the entropy; default 0.02 to 30.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(help="A text whose two --pair words are followed too.")] = None,
+    pair: Annotated[str | None, typer.Option(help="Two words of --text: WORD,OTHER, as in year,did.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core for small models.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for page, figures, tables and numbers.")] = Path(
+        "results/study-lambda"
+    ),
+) -> None:
+    """What the weight lambda does to co-perturbation: interest, damage, recall; is there a best lambda?
+
+    Example:  attrlab study lambda --text "In what year did it end?" --pair year,did
+    """
+    from attrlab.bench import study
+
+    settings = study.Settings(
+        models=tuple(model or study.MODELS),
+        dataset=dataset,
+        limit=limit,
+        seeds=seeds,
+        preset=preset,
+        lams=tuple(lambda_ or study.LAMBDAS),
+        words=study.named_words(text, pair),
+    )
+    study.run(settings, data_dir, out, workers)

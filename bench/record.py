@@ -33,15 +33,15 @@ def write(plan: Plan, store: Store, options: Options) -> None:
     content = {
         "schema": SCHEMA,
         "suite": suite | {"timeout": options.timeout},
-        "provenance": _provenance(options, small=all(block.size < SMALL for block in plan.live)),
+        "provenance": provenance(options, small=all(block.size < SMALL for block in plan.live)),
         "methods": [_facts(method) for method in plan.methods],
         "metrics": [_facts(metric) for metric in plan.metrics],
         "columns": [
             {"metric": column.metric.name, "operator": column.operator, "unit": plan.suite.unit}
             for column in plan.columns
         ],
-        "models": [_model(block) for block in plan.blocks],
-        "datasets": list({block.dataset.name: _dataset(block) for block in plan.blocks}.values()),
+        "models": [model_card(block) for block in plan.blocks],
+        "datasets": list({block.dataset.name: dataset_card(block) for block in plan.blocks}.values()),
         "cells": [_cell(plan, block, method) for block in plan.blocks for method in plan.methods],
     }
     write_json(store.folder / "run.json", content)
@@ -60,7 +60,8 @@ def _facts(component: Component[Any]) -> Json:
     }
 
 
-def _model(block: Block) -> Json:
+def model_card(block: Block) -> Json:
+    """Returns the facts of the model of a block."""
     found = block.checkpoint
     info = found.info if found else None
     card = (found.card if found else None) or {}
@@ -75,7 +76,8 @@ def _model(block: Block) -> Json:
     }
 
 
-def _dataset(block: Block) -> Json:
+def dataset_card(block: Block) -> Json:
+    """Returns the facts of the data set of a block."""
     dataset, info = block.dataset, block.dataset.info
     return {
         "name": dataset.name,
@@ -107,7 +109,8 @@ def _cell(plan: Plan, block: Block, method: Component[Any]) -> Json:
     return cell
 
 
-def _provenance(options: Options, *, small: bool) -> Json:
+def provenance(options: Options, *, small: bool) -> Json:
+    """Returns versions, commit and machine."""
     import torch
 
     return {

@@ -69,10 +69,7 @@ class Session:
     def model(self) -> TextModel:
         """Returns the model, loaded at the first call."""
         if self._model is None:
-            assert self.block.checkpoint is not None
-            self._model = checkpoints.load(self.block.checkpoint, self.options.device)
-            torch.set_num_threads(1 if self.block.checkpoint.parameters < SMALL else ALL_THREADS)
-            self._model.calibration = [self._model.encode(example) for example in self.block.calibration[0]]
+            self._model = load_model(self.block, self.options.device)
         return self._model
 
     def engine(self, chunk: Chunk) -> Engine:
@@ -84,3 +81,12 @@ class Session:
             engine = Engine(model, encoded, token_budget=options.token_budget, timeout=options.timeout)
             self._engine = (chunk.start, engine)
         return self._engine[1]
+
+
+def load_model(block: Block, device: str) -> TextModel:
+    """Returns the model of a block with its calibration set; sets the number of threads that suits its size."""
+    assert block.checkpoint is not None
+    model: TextModel = checkpoints.load(block.checkpoint, device)
+    torch.set_num_threads(1 if block.checkpoint.parameters < SMALL else ALL_THREADS)
+    model.calibration = [model.encode(example) for example in block.calibration[0]]
+    return model
