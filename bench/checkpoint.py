@@ -157,7 +157,7 @@ def load(checkpoint: Checkpoint, device: str = "cpu", *, head: tuple[str, ...] |
 
     from attrlab.bench.model import TextModel
 
-    _check_tokenizer(checkpoint)
+    check_tokenizer(checkpoint)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     pickled = checkpoint.info is not None and checkpoint.info.pickled and checkpoint.card is None
@@ -183,7 +183,7 @@ VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
 """Files that hold a vocabulary; one of them must lie beside the weights."""
 
 
-def _check_tokenizer(checkpoint: Checkpoint) -> None:
+def check_tokenizer(checkpoint: Checkpoint) -> None:
     """Refuses a folder without a vocabulary: transformers makes one of special tokens only, every word unknown."""
     if not any(any(checkpoint.folder.glob(pattern)) for pattern in VOCABULARIES):
         raise UserError(

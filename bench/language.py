@@ -128,7 +128,7 @@ def load_language_model(model: str | Path | Checkpoint, device: str = "cpu") -> 
     import transformers
 
     found = model if isinstance(model, Checkpoint) else checkpoint.find(str(model))
-    checkpoint._check_tokenizer(found)
+    checkpoint.check_tokenizer(found)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     options: Json = {"local_files_only": True, "trust_remote_code": False}

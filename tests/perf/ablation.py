@@ -28,6 +28,7 @@ from attrlab.bench.seeds import generator
 from attrlab.bench.types import Encoded, Floats
 from attrlab.methods import tolerance
 from attrlab.methods.co_perturbation import attribution, capped, pose
+from attrlab.methods.lambda_study import edge_tokens
 from attrlab.methods.noise import noise_like
 from attrlab.methods.tolerance import Deviation, Problem, Settings, Solution, deviation, optimise
 
@@ -221,8 +222,7 @@ def measure(model: TextModel, encoded: Sequence[Encoded], seeds: int) -> dict[st
 
 
 def _summary(model: TextModel, encoded: Encoded, tokens: Floats) -> tuple[float, float]:
-    edge, marks = -1 if model.decoder else 0, np.flatnonzero(encoded.units >= 0)
-    words = [np.flatnonzero(encoded.units == unit)[edge] for unit in range(encoded.n_units)]
+    marks, words = np.flatnonzero(encoded.units >= 0), edge_tokens(encoded, model.decoder)
     agreement = [spearmanr(one[marks], two[marks]).statistic for one, two in combinations(tokens, 2)]
     return float(np.mean(agreement)), float(np.mean([recall(encoded, one[words]) for one in tokens]))
 
