@@ -76,6 +76,12 @@ class Job:
         )
 
 
+def padded_length(tokens: int, longest: int) -> int:
+    """Returns the padded length of a row of ``tokens`` tokens for a model that reads at most ``longest``."""
+    bucket = next((length for length in LENGTHS if length >= tokens), tokens)
+    return max(tokens, min(bucket, longest))
+
+
 class Engine:
     """Answers questions about a fixed set of encoded examples.
 
@@ -109,8 +115,7 @@ class Engine:
 
     def length_of(self, tokens: int) -> int:
         """Returns the padded length of a row of ``tokens`` tokens."""
-        bucket = next((length for length in LENGTHS if length >= tokens), tokens)
-        return max(tokens, min(bucket, self.model.max_length))
+        return padded_length(tokens, self.model.max_length)
 
     def rows_of(self, length: int) -> int:
         """Returns how many rows of a padded length one forward pass holds."""

@@ -1,17 +1,14 @@
 """The page of the study of lambda: one self-contained HTML file in the dress of the leaderboard."""
 
-import base64
-import hashlib
 from collections.abc import Mapping
-from importlib.resources import files
 
-from jinja2 import BaseLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from attrlab.leaderboard.study import Study
 from attrlab.leaderboard.study_figures import inline
 from attrlab.leaderboard.study_tables import LEGEND, MEASURES, findings, heads, rows
 from attrlab.leaderboard.study_words import plain
+from attrlab.leaderboard.template import fill
 
 Pairs = list[tuple[str, str]]
 
@@ -44,16 +41,10 @@ CAPTIONS = {
 
 def page(study: Study, drawings: Mapping[str, str]) -> str:
     """Returns the HTML page of a study and its figures: no network, no file beside it."""
-    environment = Environment(
-        loader=BaseLoader(), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    script = _part("page.js")
     measures = tuple(name for name, _ in MEASURES)
     found = list(findings(study))
-    return environment.from_string(_part("study.html.j2")).render(
-        style=Markup(_part("page.css")),
-        script=Markup(script),
-        script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
+    return fill(
+        "study.html.j2",
         study=study,
         answer=found[0][1][0],
         findings=[(found[0][0], found[0][1][1:]), *found[1:]],
@@ -76,10 +67,6 @@ def page(study: Study, drawings: Mapping[str, str]) -> str:
         settings=_settings(study),
         provenance=_provenance(study),
     )
-
-
-def _part(name: str) -> str:
-    return (files("attrlab.leaderboard") / "page" / name).read_text(encoding="utf-8")
 
 
 def _settings(study: Study) -> Pairs:

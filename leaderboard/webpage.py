@@ -1,14 +1,8 @@
 """The page: one self-contained HTML file. This module says what is shown; ``page/`` says how it looks."""
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from typing import Any
-
-from jinja2 import BaseLoader, Environment, StrictUndefined
-from markupsafe import Markup
 
 from attrlab.leaderboard.board import Board, Cell, Column, DatasetCard, MetricCard, ModelCard, Prediction
 from attrlab.leaderboard.heatmap import heatmaps, rationale_share
@@ -25,6 +19,7 @@ from attrlab.leaderboard.tables import (
     summarise,
     tables,
 )
+from attrlab.leaderboard.template import fill
 
 Pairs = list[tuple[str, str]]
 
@@ -38,18 +33,10 @@ def page(board: Board, timings: bool = True) -> str:
         board: What was read from a results folder.
         timings: False leaves out what is measured on a machine, and when.
     """
-    environment = Environment(
-        loader=BaseLoader(), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    script = _part("page.js")
-    # Only this very script may run: what is untrusted is escaped, and could not run even if it were not.
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     found = tables(board, timings)
     columns = {board.columns[i].metric for i in board.shown(timings)}
-    return environment.from_string(_part("page.html.j2")).render(
-        style=Markup(_part("page.css")),
-        script=Markup(script),
-        script_hash=f"sha256-{digest}",
+    return fill(
+        "page.html.j2",
         board=board,
         timings=timings,
         tiles=_tiles(board, found),
@@ -60,10 +47,6 @@ def page(board: Board, timings: bool = True) -> str:
         metrics=[(metric, _range(metric)) for metric in board.metrics if metric.name in columns],
         methods=board.ordered_methods(),
     )
-
-
-def _part(name: str) -> str:
-    return (files("attrlab.leaderboard") / "page" / name).read_text(encoding="utf-8")
 
 
 def _tiles(board: Board, found: Sequence[Table]) -> list[tuple[int, str]]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attrlab.bench.engine import LENGTHS
+from attrlab.bench.engine import padded_length
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.seeds import generator
@@ -91,9 +91,7 @@ def study(
 
 def _groups(model: TextModel, sentences: Sequence[Sentence]) -> Iterator[tuple[Ints, int]]:
     """Yields the indices of sentences of like length with their padded length: no sentence depends on company."""
-    sizes = np.array([len(sentence.encoded.ids) for sentence in sentences])
-    padded = np.array([min((n for n in LENGTHS if n >= size), default=size) for size in sizes])
-    padded = np.maximum(sizes, padded.clip(max=model.max_length))
+    padded = np.array([padded_length(len(sentence.encoded.ids), model.max_length) for sentence in sentences])
     for length in np.unique(padded):
         yield np.flatnonzero(padded == length), int(length)
 

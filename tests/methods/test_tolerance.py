@@ -174,8 +174,6 @@ def test_every_weight_of_a_sweep_comes_to_its_closed_form():
         assert float((solution.u.exp() / exact(lam) - 1).abs().max()) < 0.03
         assert solution.damage.tolist() == pytest.approx([lam / 2] * 3, rel=0.05)
     assert [int(solution.steps.max()) for solution in found[1:]] <= [200, 200]
-    once = rngs(3)
-    optimise(linear(examples=3), replace(budget("default", 0.6), steps=int(found[-1].steps[0])), once[:1] * 3)
     assert generators[0].random() != rngs(3)[0].random()
 
 
