@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from attrlab.bench.batch import Row
 from attrlab.bench.errors import BudgetExceededError, ContractError
-from attrlab.bench.model import Row, TextModel
+from attrlab.bench.model import TextModel
 from attrlab.bench.removal import OPERATORS, remove, whole
 from attrlab.bench.types import Ask, Asker, Cost, Encoded, Floats
 

@@ -15,6 +15,10 @@ class ContractError(Exception):
     """A method or metric broke its contract (wrong shape, NaN, ...): becomes a failed row, never a crash."""
 
 
+class NotApplicableError(Exception):
+    """A method does not apply to this example or model: becomes a row that is skipped with this reason."""
+
+
 class BudgetExceededError(ContractError):
     """A method spent more than the time it was given for one example."""
 

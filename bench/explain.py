@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from attrlab.bench.batch import Batch, Targets
 from attrlab.bench.engine import TIMED_OUT, Engine, Failure, Job, describe, peak_memory, time_limit
 from attrlab.bench.errors import ContractError
-from attrlab.bench.model import Batch, Targets, TextModel
+from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.seeds import generator
 from attrlab.bench.types import Bools, Cost, Encoded, Floats, Game, Ints, drive

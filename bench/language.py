@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from attrlab.bench import checkpoint
+from attrlab.bench.batch import Batch
 from attrlab.bench.checkpoint import Checkpoint
 from attrlab.bench.encoding import Unit, encode
 from attrlab.bench.errors import UserError
-from attrlab.bench.model import Batch, TextModel
+from attrlab.bench.model import TextModel
 from attrlab.bench.types import Encoded, Example, Json
 
 _NO_LIMIT = 1 << 20

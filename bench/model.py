@@ -6,111 +6,19 @@ the right; decoders are pooled by the attention mask, never by comparing ids wit
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from attrlab.bench.batch import Batch, Meter, Output, Row
 from attrlab.bench.encoding import Unit, encode
 from attrlab.bench.errors import UserError
-from attrlab.bench.scalars import explained
-from attrlab.bench.types import Bools, Encoded, Example, Ints
+from attrlab.bench.types import Bools, Encoded, Example
 
 LONGEST = 4096
 """Longest input where neither the tokenizer nor the configuration states one."""
-
-
-class Row(NamedTuple):
-    """One input of the network before padding: ids, segment ids, and which positions may be attended to."""
-
-    ids: Ints
-    segments: Ints
-    attend: Bools
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Batch:
-    """A padded batch on the model's device; R rows of L tokens.
-
-    Attributes:
-        ids: (R, L) token ids.
-        segments: (R, L) segment ids.
-        mask: (R, L) 1 where attention is allowed.
-        scorable: (R, L) True at tokens that can be attributed.
-        last: (R,) position of the last token of the unpadded row.
-        owners: (R,) index of the example each row belongs to, for counting; negative for rows nobody asked for.
-        offset: (R, L, d) added to the word embeddings (noised inputs), or None.
-    """
-
-    ids: Tensor
-    segments: Tensor
-    mask: Tensor
-    scorable: Tensor
-    last: Tensor
-    owners: Tensor
-    offset: Tensor | None = None
-
-    def take(self, rows: Tensor) -> "Batch":
-        """Returns the batch made of the given rows, with repetition if rows repeat."""
-        return Batch(
-            ids=self.ids[rows],
-            segments=self.segments[rows],
-            mask=self.mask[rows],
-            scorable=self.scorable[rows],
-            last=self.last[rows],
-            owners=self.owners[rows],
-            offset=None if self.offset is None else self.offset[rows],
-        )
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
-class Output(NamedTuple):
-    """What a forward pass gives: logits (R, C), hidden state at the pooling position (R, D), attentions."""
-
-    logits: Tensor
-    readout: Tensor
-    attentions: tuple[Tensor, ...]
-
-
-class Explained(NamedTuple):
-    """What a white-box method returns.
-
-    Attributes:
-        scores: (B, L) one score per token; positions that cannot be attributed are ignored.
-        stats: Per example, diagnostics that are stored with the scores; may be empty.
-    """
-
-    scores: Tensor
-    stats: Sequence[dict[str, float]] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Targets:
-    """The class to explain for each example of a batch, and the scalar that is made of it.
-
-    Attributes:
-        classes: (B,) class index per example.
-        scalar: One of ``SCALARS``.
-    """
-
-    classes: Tensor
-    scalar: str = "contrast"
-
-    def of(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Returns the explained scalar (R,) of rows that belong to ``batch.owners``, differentiable."""
-        return explained(self.scalar, logits, self.classes[batch.owners])
-
-
-@dataclass(slots=True)
-class Meter:
-    """Rows forwarded and back-propagated, per example of the current batch."""
-
-    forwards: Ints
-    backwards: Ints
 
 
 class TextModel:
@@ -178,7 +86,7 @@ class TextModel:
         ids, segments, mask, marks = (np.zeros(shape, dtype=np.int64) for _ in range(4))
         for index, row in enumerate(rows):
             n = len(row.ids)
-            ids[index, :n], segments[index, :n], mask[index, :n] = row
+            ids[index, :n], segments[index, :n], mask[index, :n] = row[:3]
             if scorable:
                 marks[index, :n] = scorable[index]
         tensors = [torch.from_numpy(array).to(self.device) for array in (ids, segments, mask, marks)]
@@ -189,7 +97,14 @@ class TextModel:
             scorable=tensors[3].bool(),
             last=torch.tensor([len(row.ids) - 1 for row in rows], device=self.device),
             owners=torch.arange(len(rows), device=self.device),
+            marks=self._marks(rows, shape[1]),
         )
+
+    def _marks(self, rows: Sequence[Row], length: int) -> Tensor | None:
+        if rows[0].marks is None:
+            return None
+        padded = [np.pad(row.marks, ((0, 0), (0, length - len(row.ids)))) for row in rows if row.marks is not None]
+        return torch.from_numpy(np.stack(padded)).to(self.device)
 
     def embed(self, batch: Batch) -> Tensor:
         """Returns the word embeddings (R, L, d) of a batch, noise offset included."""

@@ -29,14 +29,17 @@ class MethodFacts:
     Attributes:
         where: ``module:Class``.
         family: ``control``, ``removal``, ``surrogate``, ``shapley``, ``gradient``, ``path``, ``attention``,
-            ``noise`` or ``plug-in``.
+            ``relevance``, ``dynamics``, ``noise`` or ``plug-in``.
         summary: One line for ``attrlab list``.
         signed: Positive means "supports the target" (else magnitude only).
         deterministic: The seed changes nothing.
-        needs: What the model must offer beyond answering questions: ``embeddings``, ``gradients``, ``attentions``.
+        needs: What the model must offer beyond answering questions: ``embeddings``, ``gradients``, ``attentions``,
+            ``calibration`` (example texts), ``causal`` (a decoder).
         reference: Paper or package the method agrees with.
         forwards: Rows asked per example, a formula in m (units), L (layers) and the parameters.
         backwards: Rows of backward passes, likewise.
+        bound: The two formulas are upper bounds (questions merged, or an early end), not exact.
+        quick: Parameters that cut the cost to a few dozen passes on a short text, for tests and very large models.
         version: Raised by hand whenever scores change.
     """
 
@@ -49,6 +52,8 @@ class MethodFacts:
     reference: str = ""
     forwards: str = ""
     backwards: str = "0"
+    bound: bool = False
+    quick: Mapping[str, Param] = field(default_factory=dict)
     version: str = "1"
 
 

@@ -4,13 +4,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from attrlab.bench.model import Row, TextModel
+from attrlab.bench.batch import Row
+from attrlab.bench.model import TextModel
 from attrlab.bench.types import Bools, Encoded
 
 
 def whole(encoded: Encoded) -> Row:
     """Returns the unperturbed input."""
-    return Row(encoded.ids, encoded.segments, np.ones(len(encoded.ids), dtype=bool))
+    return Row(encoded.ids, encoded.segments, np.ones(len(encoded.ids), dtype=bool), encoded.marks)
 
 
 def delete(model: TextModel, encoded: Encoded, stays: Bools) -> Row:
@@ -22,12 +23,13 @@ def delete(model: TextModel, encoded: Encoded, stays: Bools) -> Row:
         end = model.tokenizer.eos_token_id
         return Row(np.array([model.replace_id if end is None else end]), np.zeros(1, dtype=np.int64), np.ones(1, bool))
     ids = encoded.ids[stays]
-    return Row(ids, encoded.segments[stays], np.ones(len(ids), dtype=bool))
+    marks = None if encoded.marks is None else encoded.marks[:, stays]
+    return Row(ids, encoded.segments[stays], np.ones(len(ids), dtype=bool), marks)
 
 
 def replace(model: TextModel, encoded: Encoded, stays: Bools) -> Row:
     """Returns the input with the family's replacement token in place of every removed one; the length stays."""
-    return Row(np.where(stays, encoded.ids, model.replace_id), encoded.segments, np.ones(len(stays), dtype=bool))
+    return whole(encoded)._replace(ids=np.where(stays, encoded.ids, model.replace_id))
 
 
 OPERATORS: dict[str, Callable[[TextModel, Encoded, Bools], Row]] = {"delete": delete, "replace": replace}

@@ -12,8 +12,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from attrlab.bench.batch import Batch, Output
 from attrlab.bench.errors import UserError
-from attrlab.bench.model import Batch, Output, TextModel
+from attrlab.bench.model import TextModel
 
 SITES = ("words", "h0")
 """Where noise enters: word embeddings, or the input of the first block (positions and types added; BERT: LayerNorm

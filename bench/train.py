@@ -15,10 +15,11 @@ import transformers
 
 from attrlab.bench import checkpoint as checkpoints
 from attrlab.bench import minis
+from attrlab.bench.batch import Row
 from attrlab.bench.checkpoint import CARD, Checkpoint
 from attrlab.bench.data import Dataset
 from attrlab.bench.errors import UserError
-from attrlab.bench.model import Row, TextModel
+from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.seeds import digest
 from attrlab.bench.types import Example, Json

@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -93,6 +94,7 @@ class Encoded:
         units: Index of the unit each token belongs to, -1 for special tokens, ``(n_tokens,)``.
         words: The canonical word of each unit; at token level the word that holds the token. ``(n_units,)``
         dropped: Number of words lost by truncation to the model's length.
+        marks: What the model's head reads beside the ids, ``(K, n_tokens)``; None for classifiers.
     """
 
     example: Example
@@ -102,6 +104,7 @@ class Encoded:
     units: Ints
     words: tuple[Word, ...]
     dropped: int = 0
+    marks: Ints | None = None
 
     @property
     def n_units(self) -> int:
@@ -185,6 +188,20 @@ class Cost:
     peak_memory: int = 0
 
 
+class Estimate(NamedTuple):
+    """What a black-box method may return in place of bare scores.
+
+    Attributes:
+        scores: One per unit, ``(n_units,)``.
+        errors: Standard error of each score, ``(n_units,)``, or None.
+        stats: Diagnostics that are stored with the scores.
+    """
+
+    scores: Floats
+    errors: Floats | None = None
+    stats: Mapping[str, float] = MappingProxyType({})
+
+
 class Score(NamedTuple):
     """The value of a metric on one example; NaN carries the reason why there is no number."""
 
@@ -251,12 +268,14 @@ class Game:
         target: Class to explain.
         scalar: Name of the explained scalar, see :func:`scalar`.
         operator: Removal operator; None is the suite's.
+        words: What each unit reads, ``(n_units,)``; empty where nobody knows.
     """
 
     n_units: int
     target: int
     scalar: str = "contrast"
     operator: str | None = None
+    words: tuple[str, ...] = ()
 
     def values(self, keep: npt.ArrayLike) -> "Asker[Floats]":
         """Asks for the explained scalar with only the kept units present.

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from attrlab.bench.model import Batch, Explained, Targets, TextModel
+from attrlab.bench.batch import Batch, Explained, Targets
+from attrlab.bench.model import TextModel
 
 
 class AttentionLast:

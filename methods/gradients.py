@@ -8,7 +8,8 @@ from captum.attr import InputXGradient
 from captum.attr import Saliency as CaptumSaliency
 from torch import Tensor
 
-from attrlab.bench.model import Batch, Explained, Targets, TextModel
+from attrlab.bench.batch import Batch, Explained, Targets
+from attrlab.bench.model import TextModel
 
 
 def scalar_at(model: TextModel, batch: Batch, targets: Targets) -> Callable[[Tensor, Tensor], Tensor]:

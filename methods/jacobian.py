@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attrlab.bench.model import Batch, TextModel
+from attrlab.bench.batch import Batch
+from attrlab.bench.model import TextModel
 from attrlab.bench.states import states
 from attrlab.methods.layers import MODES, check_mode
 from attrlab.methods.noise import clean, in_blocks, noise_like

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attrlab.bench.model import Batch, TextModel
+from attrlab.bench.batch import Batch
+from attrlab.bench.model import TextModel
 from attrlab.methods.co_perturbation import CoPerturbation
 from attrlab.methods.noise import (
     View,

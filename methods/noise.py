@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attrlab.bench.batch import Batch, Output
 from attrlab.bench.language import predicting
-from attrlab.bench.model import Batch, Output, TextModel
+from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.states import check_layer, check_site, embed, forward, states
 from attrlab.bench.types import Encoded

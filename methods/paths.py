@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 
-from attrlab.bench.model import Batch, Explained, Targets, TextModel
+from attrlab.bench.batch import Batch, Explained, Targets
+from attrlab.bench.model import TextModel
 from attrlab.methods.gradients import inputs_of, scalar_at
 
 ROWS = 10

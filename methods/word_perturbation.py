@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attrlab.bench.model import Batch, Explained, Targets, TextModel
+from attrlab.bench.batch import Batch, Explained, Targets
+from attrlab.bench.model import TextModel
 from attrlab.bench.states import check_site
 from attrlab.methods.noise import Phi, check_phi, clean, natural_scale, natural_spread, representation
 

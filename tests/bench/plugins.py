@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from attrlab.bench.model import Explained
+from attrlab.bench.batch import Explained
 
 
 class Good:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from attrlab.bench.batch import Batch, Explained, Targets
 from attrlab.bench.engine import Engine
 from attrlab.bench.errors import ContractError
 from attrlab.bench.explain import Question, check_scores, jobs, white_box
-from attrlab.bench.model import Batch, Explained, Targets, TextModel
+from attrlab.bench.model import TextModel
 from attrlab.bench.testing import FAMILIES, examples, explain, tiny
 from attrlab.bench.types import Example
 

@@ -9,9 +9,9 @@ import torch
 import transformers
 
 from attrlab.bench import checkpoint, testing
+from attrlab.bench.batch import Batch
 from attrlab.bench.errors import UserError
 from attrlab.bench.language import LanguageModel, load_language_model, predicting
-from attrlab.bench.model import Batch
 from attrlab.bench.removal import delete, whole
 from attrlab.bench.testing import TEXTS, tiny
 from attrlab.bench.types import Example

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attrlab.bench import minis, testing
+from attrlab.bench.batch import Targets
 from attrlab.bench.errors import UserError
-from attrlab.bench.model import Targets, TextModel
+from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.scalars import SCALARS, explained, scalar
 from attrlab.bench.testing import FAMILIES, TEXTS, examples

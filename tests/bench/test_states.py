@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from attrlab.bench import states, testing
+from attrlab.bench.batch import Batch
 from attrlab.bench.errors import UserError
-from attrlab.bench.model import Batch, TextModel
+from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.testing import FAMILIES, examples
 from attrlab.bench.zoo import BY_MINI

@@ -8,7 +8,7 @@ import torch
 from captum.attr import LayerIntegratedGradients
 from tokenbatch import MINIS, WHITE_BOX, attribute, collate, encode, same_scores
 
-from attrlab.bench.model import Output, Targets
+from attrlab.bench.batch import Output, Targets
 from attrlab.bench.testing import TEXTS, tiny
 from attrlab.methods import CATALOGUE
 from attrlab.methods.attention import AttentionLast

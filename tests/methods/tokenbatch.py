@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from attrlab.bench.model import Batch, Explained, Targets, TextModel
+from attrlab.bench.batch import Batch, Explained, Targets
+from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.types import Encoded, Example
 from attrlab.methods.attention import AttentionLast

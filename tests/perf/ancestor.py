@@ -34,8 +34,9 @@ from scipy.stats import bootstrap, spearmanr
 from torch import Tensor
 
 from attrlab.bench import checkpoint, data, plan, train
+from attrlab.bench.batch import Targets
 from attrlab.bench.errors import UserError
-from attrlab.bench.model import Targets, TextModel
+from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.seeds import digest, generator
 from attrlab.bench.types import Bools, Case, Encoded, Floats

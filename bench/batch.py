@@ -1,0 +1,110 @@
+"""What goes into a model and comes out of it: rows, padded batches, targets, outputs, and the count of passes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from attrlab.bench.scalars import explained
+from attrlab.bench.types import Bools, Ints
+
+
+class Row(NamedTuple):
+    """One input of the network before padding: ids, segment ids, and which positions may be attended to.
+
+    Attributes:
+        marks: What the model's head reads beside them, ``(K, n_tokens)``, one number per token and kind; None for
+            classifiers, which read nothing else.
+    """
+
+    ids: Ints
+    segments: Ints
+    attend: Bools
+    marks: Ints | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """A padded batch on the model's device; R rows of L tokens.
+
+    Attributes:
+        ids: (R, L) token ids.
+        segments: (R, L) segment ids.
+        mask: (R, L) 1 where attention is allowed.
+        scorable: (R, L) True at tokens that can be attributed.
+        last: (R,) position of the last token of the unpadded row.
+        owners: (R,) index of the example each row belongs to, for counting; negative for rows nobody asked for.
+        offset: (R, L, d) added to the word embeddings (noised inputs), or None.
+        marks: (R, K, L) what the model's head reads beside the ids, 0 at padding; None for classifiers.
+    """
+
+    ids: Tensor
+    segments: Tensor
+    mask: Tensor
+    scorable: Tensor
+    last: Tensor
+    owners: Tensor
+    offset: Tensor | None = None
+    marks: Tensor | None = None
+
+    def take(self, rows: Tensor) -> "Batch":
+        """Returns the batch made of the given rows, with repetition if rows repeat."""
+        return Batch(
+            ids=self.ids[rows],
+            segments=self.segments[rows],
+            mask=self.mask[rows],
+            scorable=self.scorable[rows],
+            last=self.last[rows],
+            owners=self.owners[rows],
+            offset=None if self.offset is None else self.offset[rows],
+            marks=None if self.marks is None else self.marks[rows],
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Output(NamedTuple):
+    """What a forward pass gives: logits (R, C), hidden state at the pooling position (R, D), attentions."""
+
+    logits: Tensor
+    readout: Tensor
+    attentions: tuple[Tensor, ...]
+
+
+class Explained(NamedTuple):
+    """What a white-box method returns.
+
+    Attributes:
+        scores: (B, L) one score per token; positions that cannot be attributed are ignored.
+        stats: Per example, diagnostics that are stored with the scores; may be empty.
+    """
+
+    scores: Tensor
+    stats: Sequence[dict[str, float]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Targets:
+    """The class to explain for each example of a batch, and the scalar that is made of it.
+
+    Attributes:
+        classes: (B,) class index per example.
+        scalar: One of ``SCALARS``.
+    """
+
+    classes: Tensor
+    scalar: str = "contrast"
+
+    def of(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Returns the explained scalar (R,) of rows that belong to ``batch.owners``, differentiable."""
+        return explained(self.scalar, logits, self.classes[batch.owners])
+
+
+@dataclass(slots=True)
+class Meter:
+    """Rows forwarded and back-propagated, per example of the current batch."""
+
+    forwards: Ints
+    backwards: Ints
