@@ -1,13 +1,17 @@
 """What goes into a model and comes out of it: rows, padded batches, targets, outputs, and the count of passes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from attrlab.bench.scalars import explained
 from attrlab.bench.types import Bools, Ints
+
+LEAST_TOKENS = 256
+"""Padded tokens of a forward pass for one example alone: on fewer, matrix libraries round in another order."""
 
 
 class Row(NamedTuple):
@@ -65,12 +69,23 @@ class Batch:
         return len(self.ids)
 
 
+def filled(batch: Batch) -> Batch:
+    """Returns the batch with copies of its first row, asked by nobody, up to ``LEAST_TOKENS`` tokens.
+
+    Matrix libraries round small products in another order. Where scores are what is left of terms that cancel, those of
+    a single word differed by up to 2e-4 between a batch of one and a larger one.
+    """
+    at = torch.arange(max(len(batch), LEAST_TOKENS // batch.ids.shape[1]), device=batch.ids.device)
+    real = at < len(batch)
+    rows = batch.take(torch.where(real, at, 0))
+    return replace(rows, owners=torch.where(real, rows.owners, -1))
+
+
 class Output(NamedTuple):
-    """What a forward pass gives: logits (R, C), hidden state at the pooling position (R, D), attentions."""
+    """What a forward pass gives: logits (R, C) and hidden state at the pooling position (R, D)."""
 
     logits: Tensor
     readout: Tensor
-    attentions: tuple[Tensor, ...]
 
 
 class Explained(NamedTuple):

@@ -8,13 +8,18 @@ import hashlib
 import json
 import math
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrlab.bench.errors import UserError, unknown
 from attrlab.bench.types import Json
 from attrlab.bench.zoo import BY_MINI, BY_REPO, ZOO, ModelInfo
+
+if TYPE_CHECKING:
+    from attrlab.bench.data import Dataset
 
 CARD = "attrlab.json"
 """What the trainer knows of a model it made, beside the weights."""
@@ -152,31 +157,69 @@ def load(checkpoint: Checkpoint, device: str = "cpu", *, head: tuple[str, ...] |
     Raises:
         UserError: If it is no text classifier, has no tokenizer, its head is new, or any other weight is missing.
     """
+    from attrlab.bench.model import TextModel
+
+    options: Json = {}
+    if head is not None:
+        options = {"num_labels": len(head), "id2label": dict(enumerate(head)), "ignore_mismatched_sizes": True}
+        options |= {"label2id": {label: index for index, label in enumerate(head)}}
+    loaded = pretrained(checkpoint, "SequenceClassification", "text classifier", HEADS, **options)
+    if loaded.random and head is None:
+        raise UserError(
+            f"model {checkpoint.name!r} has no trained classification head ({loaded.random[0]!r} would be random); "
+            f"train one first: attrlab train {checkpoint.name} DATASET --out DIR"
+        )
+    return TextModel(loaded.network.to(device), loaded.tokenizer, checkpoint.name)
+
+
+class Pretrained(NamedTuple):
+    """A network in fp32 and ``eval`` mode, weights frozen; its tokenizer; weights of its head the file lacks."""
+
+    network: Any
+    tokenizer: Any
+    random: Sequence[str]
+
+
+def pretrained(checkpoint: Checkpoint, task: str, what: str, heads: tuple[str, ...] = (), **options: Any) -> Pretrained:
+    """Returns what transformers makes of a checkpoint.
+
+    Args:
+        checkpoint: What :func:`find` returned.
+        task: What it is loaded for: ``AutoModelFor`` + task is the class.
+        what: The same in words, for messages.
+        heads: Beginnings of the names of weights that the file may lack.
+        **options: Passed to ``from_pretrained``.
+
+    Raises:
+        UserError: If it cannot be loaded as that, has no tokenizer, or lacks any other weight.
+    """
     import torch
     import transformers
-
-    from attrlab.bench.model import TextModel
 
     check_tokenizer(checkpoint)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     pickled = checkpoint.info is not None and checkpoint.info.pickled and checkpoint.card is None
-    options: Json = {"dtype": torch.float32, "local_files_only": True, "trust_remote_code": False}
-    options |= {"use_safetensors": not pickled, "weights_only": True, "output_loading_info": True}
-    if head is not None:
-        options |= {"num_labels": len(head), "id2label": dict(enumerate(head))}
-        options |= {"label2id": {label: index for index, label in enumerate(head)}, "ignore_mismatched_sizes": True}
+    local: Json = {"local_files_only": True, "trust_remote_code": False}
+    options |= {"dtype": torch.float32, "use_safetensors": not pickled, "weights_only": True}
     try:
-        network, report = transformers.AutoModelForSequenceClassification.from_pretrained(checkpoint.folder, **options)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            checkpoint.folder, local_files_only=True, trust_remote_code=False
+        network, report = getattr(transformers, f"AutoModelFor{task}").from_pretrained(
+            checkpoint.folder, output_loading_info=True, **local, **options
         )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.folder, **local)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"model {checkpoint.name!r} cannot be loaded as a text classifier: {reason}") from error
-    _check_weights(checkpoint, {*report["missing_keys"], *report["mismatched_keys"]}, head is not None)
+        raise UserError(f"model {checkpoint.name!r} cannot be loaded as a {what}: {reason}") from error
+    missing = {*report["missing_keys"], *report["mismatched_keys"]}
+    names = sorted(str(name[0] if isinstance(name, tuple) else name) for name in missing)
+    body = [name for name in names if not name.startswith(heads)]
+    if body:
+        raise UserError(
+            f"model {checkpoint.name!r}: {len(body)} weights are missing from the file, {body[0]!r} first; "
+            "save the whole model with save_pretrained()"
+        )
     network.requires_grad_(requires_grad=False)
-    return TextModel(network.eval().to(device), tokenizer, checkpoint.name)
+    return Pretrained(network.eval(), tokenizer, names)
 
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model")
@@ -196,16 +239,27 @@ HEADS = ("score.", "classifier.", "pre_classifier.", "bert.pooler.")
 """Weights a pre-trained checkpoint may lack: those of the classification head (BERT's pooler is part of it)."""
 
 
-def _check_weights(checkpoint: Checkpoint, missing: set[Any], new_head: bool) -> None:
-    names = sorted(str(name[0] if isinstance(name, tuple) else name) for name in missing)
-    body = [name for name in names if not name.startswith(HEADS)]
-    if body:
+def class_of_labels(checkpoint: Checkpoint, dataset: "Dataset") -> tuple[int, ...]:
+    """Returns the model's class index for each label of a data set: by name, or by position where it has no names.
+
+    Raises:
+        UserError: If the model has fewer classes than the data set, or none of that name.
+    """
+    config: dict[str, Any] = json.loads((checkpoint.folder / "config.json").read_text("utf-8"))
+    named = config.get("id2label") or {str(index): f"LABEL_{index}" for index in range(config.get("num_labels", 2))}
+    names = [str(named[str(index)]).casefold() for index in range(len(named))]
+    labels = dataset.info.labels
+    if len(labels) > len(names):
         raise UserError(
-            f"model {checkpoint.name!r}: {len(body)} weights are missing from the file, {body[0]!r} first; "
-            "save the whole model with save_pretrained()"
+            f"data set {dataset.name!r} has labels {', '.join(labels)}, model {checkpoint.name!r} only "
+            f"{len(names)} classes: label {len(names)} is out of range; use a model trained on this data set"
         )
-    if names and not new_head:
-        raise UserError(
-            f"model {checkpoint.name!r} has no trained classification head ({names[0]!r} would be random); "
-            f"train one first: attrlab train {checkpoint.name} DATASET --out DIR"
-        )
+    if all(re.fullmatch(r"label_\d+", name) for name in names):
+        return tuple(range(len(labels)))
+    for label in labels:
+        if label.casefold() not in names:
+            raise UserError(
+                f"label {label!r} of data set {dataset.name!r} is absent from the label names of model "
+                f"{checkpoint.name!r}: {', '.join(names)}; use a model trained on this data set"
+            )
+    return tuple(names.index(label.casefold()) for label in labels)

@@ -110,29 +110,41 @@ def check(
     all_: Annotated[bool, typer.Option("--all", help="Check every method and metric of the catalogue.")] = False,
 ) -> None:
     """Test a method or metric against the public contract: shape, finiteness, seeds, batch invariance, ..."""
-    from attrlab.bench import testing
+    from attrlab.bench import contract
 
     if bool(thing) == all_:
         raise UserError("name one thing to check (FILE.py:Thing, pkg.module:Thing, an id), or give --all")
-    if not testing.report(thing or None):
+    if not contract.report(thing or None):
         raise typer.Exit(1)
 
 
 @app.command()
-def explain(
+def explain(  # noqa: PLR0913, PLR0917 - one parameter per documented option
     model: Annotated[str, typer.Argument(help="Mini, local folder or hub id.")],
-    text: Annotated[str, typer.Argument(help="The text to explain.")],
+    text: Annotated[
+        str, typer.Argument(help="The text to explain; a prompt with --target, a context with --question.")
+    ],
     pair: Annotated[str | None, typer.Option(help="Second text of a pair task.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Explain a causal language model: why does it go on like this? As in ' is'.")
+    ] = None,
+    foil: Annotated[Repeated, typer.Option(help="Rather than this, of as many tokens; with --target.")] = None,
+    question: Annotated[
+        str | None, typer.Option(help="Explain an extractive question-answering model: its answer to this.")
+    ] = None,
     method: Annotated[Repeated, typer.Option(help="Methods; default all of the catalogue.")] = None,
     dataset: Annotated[str, typer.Option(help="Data set a mini is trained on.")] = "lexicon",
     data_dir: Annotated[Path | None, typer.Option(help="Folder with local data sets.", envvar="ATTRLAB_DATA")] = None,
     html: Annotated[Path, typer.Option(help="Where to write the same as HTML.")] = Path("explanation.html"),
 ) -> None:
-    """Show all methods side by side on one text: blue supports the predicted class, red speaks against it."""
+    """Show all methods side by side on one text: blue supports the predicted class, red speaks against it.
+
+    Example:  attrlab explain ./my-gpt2 "The keys to the cabinet" --target " are" --foil " is"
+    """
     from attrlab.bench import showing
 
-    texts = (text,) if pair is None else (text, pair)
-    showing.show(model, texts, method or [], (dataset, data_dir), html)
+    what = showing.subject(text, pair, target, foil or (), question)
+    showing.show(model, what, method or [], (dataset, data_dir), html)
 
 
 @app.command()

@@ -12,12 +12,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from attrlab import leaderboard
 from attrlab.bench import checkpoint as checkpoints
-from attrlab.bench import data, estimate, executor, plan, record, session
+from attrlab.bench import data, estimate, executor, masked_mini, plan, record, session
 from attrlab.bench import run as runner
 from attrlab.bench import train as trainer
 from attrlab.bench.checkpoint import Checkpoint
 from attrlab.bench.data import Dataset
 from attrlab.bench.errors import UserError
+from attrlab.bench.operators import FILLER
 from attrlab.bench.store import Store, write_text
 from attrlab.bench.suite import Suite
 from attrlab.bench.zoo import BY_MINI, BY_REPO
@@ -56,13 +57,14 @@ def bars() -> Iterator[Progress]:
 
 
 def trained(name: str, dataset: Dataset, data_dir: Path | None) -> Checkpoint:
-    """Returns a mini trained on the training part of a data set, from the cache or on the spot."""
+    """Returns a mini trained on the training part of a data set, from the cache or on the spot; or ``FILLER``."""
     train = plan.training_part(dataset, data_dir)
     if train is None:
         raise UserError(f"data set {dataset.name!r} has no training part to train the mini {name!r} on")
     with bars() as progress:
         bar = Bar(progress, f"training {name} on {train.name}", 1)
-        return trainer.mini(name, train, dataset, bar.at)
+        make = masked_mini.mini if name == FILLER else trainer.mini
+        return make(name, train, dataset, bar.at)
 
 
 def train_minis(suite: Suite, data_dir: Path | None, options: session.Options) -> None:

@@ -3,6 +3,7 @@
 It has the interface of a text classifier, so that methods that look inside a model work on both.
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from attrlab.bench.checkpoint import Checkpoint
 from attrlab.bench.encoding import Unit, encode
 from attrlab.bench.errors import UserError
 from attrlab.bench.model import TextModel
-from attrlab.bench.types import Encoded, Example, Json
+from attrlab.bench.types import Encoded, Example
 
 _NO_LIMIT = 1 << 20
 """A length no prompt reaches: prompts are refused when they are too long, never cut."""
@@ -42,7 +43,7 @@ class LanguageModel(TextModel):
     def __init__(self, network: Any, tokenizer: Any, name: str) -> None:
         super().__init__(network, tokenizer, name)
         self._segments = False
-        if network.get_output_embeddings() is None or not _is_causal(self):
+        if network.get_output_embeddings() is None or not is_causal(self):
             raise UserError(
                 f"model {name!r} ({type(network).__name__}) is no causal language model; give one such as GPT-2 or OPT"
             )
@@ -50,8 +51,9 @@ class LanguageModel(TextModel):
     def _kind(self) -> tuple[bool, tuple[str, ...]]:
         return True, ()
 
-    def _head(self, readout: Tensor) -> Tensor:
-        logits: Tensor = self.network.get_output_embeddings()(readout)
+    def head(self, states: Tensor) -> Tensor:
+        """Returns the logits of the next token (..., V) after last states (..., D)."""
+        logits: Tensor = self.network.get_output_embeddings()(states)
         return logits
 
     def encode(self, example: Example, unit: Unit = "word") -> Encoded:
@@ -68,7 +70,7 @@ class LanguageModel(TextModel):
             UserError: If there is no token to predict from, or there are more than the model reads.
         """
         prompt, *rest = example.texts
-        coded = encode(self.tokenizer, replace(example, texts=(prompt,), rationales=None), unit, _NO_LIMIT)
+        coded = encode(self.tokenizer, replace(example, texts=(prompt,), rationales=None, parses=None), unit, _NO_LIMIT)
         n = int((~coded.special).nonzero()[0].max(initial=-1)) + 1 or self._leading(coded)
         ids = np.array([i for text in rest for i in self.tokenizer(text, add_special_tokens=False)["input_ids"]])
         if n == 0:
@@ -126,48 +128,29 @@ def load_language_model(model: str | Path | Checkpoint, device: str = "cpu") -> 
     Raises:
         UserError: If it cannot be found, is a classifier or not causal, has no tokenizer, or lacks weights.
     """
-    import transformers
+    return LanguageModel(*causal_network(model, device))
 
+
+def causal_network(model: str | Path | Checkpoint, device: str = "cpu") -> tuple[Any, Any, str]:
+    """Returns the network, tokenizer and name of a causal language model; see :func:`load_language_model`."""
     found = model if isinstance(model, Checkpoint) else checkpoint.find(str(model))
-    checkpoint.check_tokenizer(found)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    options: Json = {"local_files_only": True, "trust_remote_code": False}
-    pickled = found.info is not None and found.info.pickled
-    try:
-        config = transformers.AutoConfig.from_pretrained(found.folder, **options)
-        _refuse_classifier(config, found.name)
-        network, report = transformers.AutoModelForCausalLM.from_pretrained(
-            found.folder,
-            dtype=torch.float32,
-            use_safetensors=not pickled,
-            weights_only=True,
-            output_loading_info=True,
-            **options,
-        )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(found.folder, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise UserError(f"model {found.name!r} cannot be loaded as a causal language model: {reason}") from error
-    missing = sorted({*map(str, report["missing_keys"]), *map(str, report["mismatched_keys"])})
-    if missing:
-        raise UserError(
-            f"model {found.name!r}: {len(missing)} weights are missing from the file, {missing[0]!r} first; "
-            "save the whole model with save_pretrained()"
-        )
-    network.requires_grad_(requires_grad=False)
-    return LanguageModel(network.eval().to(device), tokenizer, found.name)
+    _refuse_classifier(found)
+    loaded = checkpoint.pretrained(found, "CausalLM", "causal language model")
+    return loaded.network.to(device), loaded.tokenizer, found.name
 
 
-def _refuse_classifier(config: Any, name: str) -> None:
+def _refuse_classifier(found: Checkpoint) -> None:
     """Refuses a fine-tuned classifier: with tied weights it loads without complaint, as a model nobody trained."""
-    made = list(config.architectures or ())
+    try:
+        made = json.loads((found.folder / "config.json").read_text("utf-8")).get("architectures") or []
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"model {found.name!r}: its config.json is no JSON object ({error})") from error
     if made and not any(kind.endswith(("ForCausalLM", "LMHeadModel")) for kind in made):
-        raise UserError(f"model {name!r} was saved as {made[0]}, not as a causal language model")
+        raise UserError(f"model {found.name!r} was saved as {made[0]}, not as a causal language model")
 
 
 @torch.no_grad()
-def _is_causal(model: TextModel) -> bool:
+def is_causal(model: TextModel) -> bool:
     """Whether the state at the first of two tokens is the same whatever the second is."""
     ids = torch.tensor([[1, 2], [1, 3]], device=model.device)
     hidden = model.network.base_model(input_ids=ids).last_hidden_state

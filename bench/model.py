@@ -4,7 +4,7 @@ One forward path serves ids and embeddings, so that what is explained is what is
 the right; decoders are pooled by the attention mask, never by comparing ids with the pad id (methods spec 0.4).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,6 +45,7 @@ class TextModel:
         self.meter = _meter(0)
         self._segments = "token_type_ids" in tokenizer.model_input_names
         self.calibration: Sequence[Encoded] = ()
+        self.fillers: dict[str, Callable[..., list[Row]]] = {}  # what removal operators that draw are asked
         self._hidden: Tensor | None = None
         network.base_model.register_forward_hook(self._capture)
 
@@ -52,9 +53,17 @@ class TextModel:
         """Whether the head reads the last token (else the first), and the names of its outputs."""
         return hasattr(self.network, "score"), _labels(self.network.config, self.name)
 
-    def _head(self, readout: Tensor) -> Tensor:
-        logits: Tensor = self.network.score(readout)
-        return logits
+    def head(self, states: Tensor) -> Tensor:
+        """Returns the outputs (..., V) of a decoder's head, as it would read last states (..., D)."""
+        outputs: Tensor = self.network.score(states)
+        return outputs
+
+    def answers(self, batch: Batch, states: Tensor) -> Tensor:
+        """Returns what each row of a causal model would answer (R, P, C) if its text ended at these states (R, P, D).
+
+        An answer that does not exist (the foils of an example without any) is -inf.
+        """
+        return self.head(states)
 
     def _capture(self, _module: Any, _args: Any, output: Any) -> None:
         self._hidden = output.last_hidden_state
@@ -120,17 +129,17 @@ class TextModel:
         """Returns the pooling position of each row (R,): the last token for decoders, the first for encoders."""
         return batch.last if self.decoder else torch.zeros_like(batch.last)
 
-    def backbone(self, batch: Batch, embeds: Tensor | None = None, *, attentions: bool = False) -> Any:
+    def backbone(self, batch: Batch, embeds: Tensor | None = None) -> Any:
         """Returns the output of the network below its head, as transformers names it; counts no row."""
         try:
-            return self.network.base_model(**self._inputs(batch, embeds, attentions))
+            return self.network.base_model(**self._inputs(batch, embeds))
         finally:
             self._hidden = None
 
-    def _inputs(self, batch: Batch, embeds: Tensor | None, attentions: bool) -> dict[str, Any]:
+    def _inputs(self, batch: Batch, embeds: Tensor | None) -> dict[str, Any]:
         if embeds is None and batch.offset is not None:
             embeds = self.embed(batch)
-        inputs: dict[str, Any] = {"attention_mask": batch.mask, "output_attentions": attentions}
+        inputs: dict[str, Any] = {"attention_mask": batch.mask}
         inputs |= {"input_ids": batch.ids} if embeds is None else {"inputs_embeds": embeds}
         if self._segments:
             inputs["token_type_ids"] = batch.segments
@@ -139,25 +148,24 @@ class TextModel:
             inputs |= {"position_ids": positions, "use_cache": False}
         return inputs
 
-    def forward(self, batch: Batch, embeds: Tensor | None = None, *, attentions: bool = False) -> Output:
+    def forward(self, batch: Batch, embeds: Tensor | None = None) -> Output:
         """Runs the network on ids, or on word embeddings in their place.
 
         Args:
             batch: R rows.
             embeds: (R, L, d) word embeddings; None uses the batch's own ids (and offset).
-            attentions: Also return attention probabilities, one (R, H, L, L) per layer.
         """
         if self.decoder:
-            result = self.backbone(batch, embeds, attentions=attentions)
+            result = self.backbone(batch, embeds)
             hidden = result.last_hidden_state
         else:
-            result = self.network(**self._inputs(batch, embeds, attentions))
+            result = self.network(**self._inputs(batch, embeds))
             assert self._hidden is not None
             hidden, self._hidden = self._hidden, None
         readout = hidden[torch.arange(len(batch), device=hidden.device), self.pool(batch)]
-        logits = self._head(readout) if self.decoder else result.logits
+        logits = self.head(readout) if self.decoder else result.logits
         self.count(batch, hidden)
-        return Output(logits, readout, tuple(result.attentions or ()) if attentions else ())
+        return Output(logits, readout)
 
     def count(self, batch: Batch, hidden: Tensor) -> None:
         """Counts a forward pass of the rows, and a backward pass whenever a gradient reaches ``hidden``."""
@@ -176,16 +184,6 @@ class TextModel:
             yield self.meter
         finally:
             self.meter = _meter(0)
-
-    @contextmanager
-    def eager_attention(self) -> Iterator[None]:
-        """Makes the network compute attention weights it can return, while the block runs."""
-        before = self.network.config._attn_implementation
-        self.network.set_attn_implementation("eager")
-        try:
-            yield
-        finally:
-            self.network.set_attn_implementation(before)
 
 
 def _meter(examples: int) -> Meter:

@@ -3,56 +3,97 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from attrlab.bench import checkpoint as checkpoints
 from attrlab.bench import command, data
+from attrlab.bench.continuation import ContinuationModel, Prompt, load_continuation_model
 from attrlab.bench.engine import Engine
 from attrlab.bench.errors import UserError
 from attrlab.bench.explain import Outcome, Question, outcomes
+from attrlab.bench.model import TextModel
+from attrlab.bench.questions import QuestionModel, load_question_model
 from attrlab.bench.registry import METHODS
 from attrlab.bench.removal import whole
+from attrlab.bench.scalars import scalar
 from attrlab.bench.store import write_text
 from attrlab.bench.types import Encoded, Example
 
 SUPPORT, AGAINST, MAGNITUDE = (58, 124, 216), (222, 99, 66), (128, 90, 200)
 """Colours for words that support the class, speak against it, and for scores without a sign."""
 
+KINDS = {"--target": "a causal language model", "--question": "an extractive question-answering model"}
+"""Kind of model that an option of the command is for."""
 
-def show(
-    model: str, texts: tuple[str, ...], methods: Sequence[str], where: tuple[str, Path | None], html: Path
-) -> None:
+
+class Subject(NamedTuple):
+    """What is explained: an example, and the option that says for which kind of model it is (none: a classifier)."""
+
+    example: Example
+    option: str = ""
+
+
+def subject(
+    text: str,
+    pair: str | None = None,
+    target: str | None = None,
+    foils: Sequence[str] = (),
+    question: str | None = None,
+) -> Subject:
+    """Returns what the options of the command describe.
+
+    Args:
+        text: The text, prompt or context.
+        pair: Second text, for a classifier of pairs.
+        target: Continuation of the prompt, for a causal language model.
+        foils: Continuations to compare it with.
+        question: Question that the context answers, for an extractive question-answering model.
+
+    Raises:
+        UserError: If options do not go together, or a text is empty.
+    """
+    options = {"--pair": pair, "--target": target, "--question": question}
+    given = [name for name, value in options.items() if value is not None]
+    if len(given) > 1:
+        raise UserError(f"{' and '.join(given)} do not go together; each is for another kind of model: give one")
+    if foils and target is None:
+        raise UserError("--foil needs --target: the continuation that the foil is compared with")
+    for part in (text, pair, question):
+        if part is not None and not part.strip():
+            raise UserError("the text is empty; give at least one word to explain")
+    if target is not None:
+        return Subject(Prompt(id="text", texts=(text, target), label=None, foils=tuple(foils)), "--target")
+    texts = (text,) if pair is None else (text, pair)
+    if question is not None:
+        return Subject(Example(id="text", texts=(question, text), label=None), "--question")
+    return Subject(Example(id="text", texts=texts, label=None))
+
+
+def show(model: str, what: Subject, methods: Sequence[str], where: tuple[str, Path | None], html: Path) -> None:
     """Explains one text by every method, prints it and writes it as HTML.
 
     Args:
         model: Mini, local folder or hub id.
-        texts: One text, or two of a pair task.
+        what: What is explained.
         methods: Names; all of the catalogue if empty.
         where: Data set a mini is trained on, and the folder of local data sets.
         html: File for the same as HTML.
 
     Raises:
-        UserError: If a text is empty, or a name is wrong.
+        UserError: If a name is wrong, or the model is of another kind.
     """
-    for text in texts:
-        if not text.strip():
-            raise UserError("the text is empty; give at least one word to explain")
     components = [METHODS.find(name) for name in methods or METHODS.entries()]
-    dataset_name, data_dir = where
-    if checkpoints.is_mini(model):
-        found = command.trained(model, data.load(dataset_name, data_dir=data_dir), data_dir)
-    else:
-        found = checkpoints.find(model)
-    loaded = checkpoints.load(found)
-    encoded = loaded.encode(Example(id="text", texts=texts, label=None))
+    loaded = _load(model, what.option, where)
+    encoded = loaded.encode(what.example)
     engine = Engine(loaded, [encoded])
-    row = loaded.forward(loaded.collate([whole(encoded)])).logits[0].detach().double().softmax(0)
-    target = int(row.argmax())
-    table = Table(title=f"{model}: {loaded.labels[target]} ({float(row[target]):.3f})", title_justify="left")
+    target, answer = _answer(loaded, encoded)
+    table = Table(title=escape(f"{model}: {answer}"), title_justify="left")
     table.add_column("method", style="bold")
     table.add_column("words", ratio=1)
     table.add_column("seconds", justify="right")
@@ -65,10 +106,39 @@ def show(
     _write(table, html)
 
 
+def _load(model: str, option: str, where: tuple[str, Path | None]) -> TextModel:
+    mini = checkpoints.is_mini(model)
+    if mini and option:
+        raise UserError(
+            f"the mini {model!r} is a text classifier; {option} needs {KINDS[option]}: give its folder or id"
+        )
+    if option == "--target":
+        return load_continuation_model(model)
+    if option == "--question":
+        return load_question_model(model)
+    dataset, data_dir = where
+    found = command.trained(model, data.load(dataset, data_dir=data_dir), data_dir) if mini else checkpoints.find(model)
+    loaded: TextModel = checkpoints.load(found)
+    return loaded
+
+
+def _answer(model: TextModel, encoded: Encoded) -> tuple[int, str]:
+    """The class that is explained, and what it is called with how sure the model is of it."""
+    logits = model.forward(model.collate([whole(encoded)])).logits[0].detach().double()
+    value = float(scalar("contrast", logits.cpu().numpy(), 0))
+    if isinstance(model, QuestionModel):
+        return 0, f"{model.answer(encoded)!r} ({value:.3f})"
+    if isinstance(model, ContinuationModel) and isinstance(encoded.example, Prompt):
+        against = " or ".join(map(repr, encoded.example.foils))
+        return 0, f"{encoded.example.texts[1]!r}{' rather than ' if against else ''}{against} ({value:.3f})"
+    target = int(logits.argmax())
+    return target, f"{model.labels[target]} ({float(logits.softmax(0)[target]):.3f})"
+
+
 def _words(encoded: Encoded, found: Outcome, signed: bool) -> Text:
     """The words on a background as strong as their score, in proportion to the largest one."""
     if found.scores is None:
-        return Text(f"failed: {found.error}", style="red")
+        return Text(f"does not apply: {found.error}") if found.skipped else Text(f"failed: {found.error}", style="red")
     scores = found.scores if signed else found.scores - min(0.0, float(found.scores.min()))
     top = float(np.abs(scores).max()) or 1.0
     line = Text()

@@ -14,6 +14,19 @@ def batch_of(model):
     return model.collate([whole(one) for one in encoded], [one.units >= 0 for one in encoded])
 
 
+def eager(model, batch):
+    """Attention probabilities as transformers itself returns them, layer by layer."""
+    network, before = model.network, model.network.config._attn_implementation
+    network.set_attn_implementation("eager")
+    try:
+        inputs = {"input_ids": batch.ids, "attention_mask": batch.mask, "output_attentions": True}
+        if not model.decoder:
+            inputs["token_type_ids"] = batch.segments
+        return network.base_model(**inputs).attentions
+    finally:
+        network.set_attn_implementation(before)
+
+
 @pytest.mark.parametrize("mini", BY_MINI)
 def test_recording_changes_no_logit_and_gives_what_transformers_gives(mini):
     model = tiny(mini)
@@ -24,13 +37,17 @@ def test_recording_changes_no_logit_and_gives_what_transformers_gives(mini):
         recorded = model.forward(batch).logits
     assert model.network.config._attn_implementation == before
     torch.testing.assert_close(recorded, plain, atol=1e-6, rtol=1e-5)
-    with model.eager_attention():
-        theirs = model.forward(batch, attentions=True).attentions
+    theirs = eager(model, batch)
     assert len(record.layers) == len(theirs) == model.network.config.num_hidden_layers
     real = batch.mask.bool()
     for ours, reference in zip(record.layers, theirs, strict=True):
+        assert ours.shape == (len(batch), model.network.config.num_attention_heads, *[batch.ids.shape[1]] * 2)
         rows = real[:, None, :, None].expand_as(ours)
         torch.testing.assert_close(ours[rows], reference[rows], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(ours.sum(-1), torch.ones_like(ours[..., 0]))
+        assert not ours[~real[:, None, None].expand_as(ours) & rows].any(), "padding is attended to"
+        if model.decoder:
+            assert not ours[rows & torch.ones_like(rows).triu(1)].any(), "the future is attended to"
 
 
 @pytest.mark.parametrize("mini", ["bert-base-mini", "gpt2-mini", "opt-350m-mini"])

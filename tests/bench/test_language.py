@@ -82,7 +82,8 @@ def test_a_continuation_follows_and_cannot_be_attributed(model: LanguageModel) -
         assert not coded.special[n:].any()
         assert coded.words == prompt.words
         kept = delete(model, coded, np.append(np.zeros(coded.n_units, dtype=bool), True)[coded.units])
-        assert kept.ids.tolist() == start(model) + tail
+        assert kept.ids.tolist() == [model.tokenizer.eos_token_id, *tail]
+        assert kept.segments.tolist() == [0] + [1] * len(tail)
 
 
 def test_next_token_logits_are_the_plain_ones(model: LanguageModel) -> None:

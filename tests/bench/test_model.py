@@ -124,30 +124,6 @@ def test_the_class_is_read_where_the_head_reads_it(name: str) -> None:
 
 
 @each_family
-def test_eager_attention_gives_probabilities_and_restores_the_implementation(name: str) -> None:
-    model = tiny(name)
-    batch = batch_of(model, examples())
-    before = model.network.config._attn_implementation
-    with torch.inference_mode(), model.eager_attention():
-        output = model.forward(batch, attentions=True)
-    assert len(output.attentions) == model.network.config.num_hidden_layers
-    for layer in output.attentions:
-        assert layer.shape == (len(batch), model.network.config.num_attention_heads, *[batch.ids.shape[1]] * 2)
-        assert (layer >= 0).all()
-        own = batch.mask.bool()
-        torch.testing.assert_close(layer.sum(-1).transpose(1, 2)[own], torch.ones_like(layer[:, :, :, 0].mT[own]))
-        assert not layer.mul(~own[:, None, None, :]).any(), "padding is attended to"
-        if model.decoder:
-            assert not layer.triu(1).any(), "the future is attended to"
-    with torch.inference_mode():
-        torch.testing.assert_close(model.forward(batch).logits, output.logits, atol=1e-5, rtol=1e-5)
-    assert model.network.config._attn_implementation == before
-    with pytest.raises(ZeroDivisionError), model.eager_attention():
-        raise ZeroDivisionError
-    assert model.network.config._attn_implementation == before
-
-
-@each_family
 def test_the_meter_counts_rows_per_owner(name: str) -> None:
     model = tiny(name)
     batch = batch_of(model, examples())
