@@ -8,7 +8,7 @@ NumPy nor the ``datasets`` package.
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,11 +30,13 @@ class Dataset:
         info: Facts about the data set.
         part: Which part.
         examples: The examples in the order of the source.
+        parses: Hash of the file that their dependency parses come from; empty without one.
     """
 
     info: DatasetInfo
     part: str
     examples: "tuple[Example, ...]"
+    parses: str = ""
 
     @property
     def name(self) -> str:
@@ -44,7 +46,7 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """BLAKE2 hash (32 hexadecimal digits) of everything a score can depend on: ids, texts, labels, rationales."""
-        digest = hashlib.blake2b(json.dumps(self.info.labels).encode(), digest_size=16)
+        digest = hashlib.blake2b(json.dumps(self.info.labels).encode() + self.parses.encode(), digest_size=16)
         for example in self.examples:
             content = (example.id, example.texts, example.label, example.rationales)
             digest.update(json.dumps(content, ensure_ascii=True).encode() + b"\n")
@@ -111,7 +113,18 @@ def load(name: str, *, data_dir: Path | None = None, cache_dir: Path | None = No
     folder = _folder(info, data_dir)
     cache = (cache_dir or checkpoint.cache_dir()) / "datasets"
     rows = sources.local_rows(info, part, folder, cache) if folder else sources.hub_rows(info, part, cache)
-    return Dataset(info=info, part=part, examples=sources.examples(info, part, rows, function))
+    found = Dataset(info=info, part=part, examples=sources.examples(info, part, rows, function))
+    return _parsed(found, folder / f"{part}.conllu") if folder else found
+
+
+def _parsed(dataset: Dataset, file: Path) -> Dataset:
+    """Returns the data set with the dependency parses of a CoNLL-U file beside it, if there is one."""
+    if not file.is_file():
+        return dataset
+    from attrlab.bench.parses import attach, load_conllu
+
+    examples = attach(dataset.examples, load_conllu(file))
+    return replace(dataset, examples=examples, parses=hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest())
 
 
 def _folder(info: DatasetInfo, data_dir: Path | None) -> Path | None:

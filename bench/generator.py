@@ -7,7 +7,7 @@
 * ``pairs``: a question and a statement; does the statement give the kind of answer that is asked for?
 
 Sentences are built from a label here and judged from their text alone in ``generator_rules``, so that the two
-check each other. The rationales are known by construction; no person marked them.
+check each other. The rationales are known by construction; no person marked them. Parses follow from the grammar.
 """
 
 import re
@@ -16,6 +16,7 @@ from functools import cache
 from random import Random
 
 from attrlab.bench import generator_words as vocabulary
+from attrlab.bench.generator_parses import parse_of
 from attrlab.bench.types import Example, Span
 
 SEED = 20240607
@@ -118,7 +119,10 @@ def _examples(task: str, part: str) -> tuple[Example, ...]:
     examples = []
     for number, (marked, label) in enumerate(_all_texts(task)[first : first + PARTS[part]]):
         texts, spans = zip(*(finish(text) for text in marked), strict=True)
-        examples.append(Example(id=f"{part}-{number:04d}", texts=texts, label=label, rationales=(spans,)))
+        parses = tuple(parse_of(text) for text in texts)
+        examples.append(
+            Example(id=f"{part}-{number:04d}", texts=texts, label=label, rationales=(spans,), parses=parses)
+        )
     return tuple(examples)
 
 

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from attrlab.bench import operators
 from attrlab.bench.errors import UserError
+from attrlab.bench.parses import Parse, check_parses
 from attrlab.bench.scalars import scalar
 
 Floats = npt.NDArray[np.float64]
@@ -46,6 +48,7 @@ class Example:
         label: Index into the data set's label names, or None where the source has none.
         rationales: Per annotator, per text, the character spans that justify ``label``; None where nobody
             annotated. An annotator who marked nothing is an annotator with empty tuples.
+        parses: Per text its dependency parse, or None; None where no text has one.
 
     Raises:
         UserError: If a rationale span lies outside its text, or there are not one or two texts.
@@ -55,6 +58,7 @@ class Example:
     texts: tuple[str, ...]
     label: int | None
     rationales: tuple[TextSpans, ...] | None = None
+    parses: tuple[Parse | None, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.texts) not in (1, 2):
@@ -64,6 +68,7 @@ class Example:
                 raise UserError(f"example {self.id!r}: a rationale marks {len(per_text)} texts of {len(self.texts)}")
             for text, spans in zip(self.texts, per_text, strict=True):
                 self._check_spans(text, spans)
+        check_parses(self.texts, self.parses)
 
     def _check_spans(self, text: str, spans: tuple[Span, ...]) -> None:
         for start, end in spans:
@@ -111,39 +116,28 @@ class Encoded:
         """Number of units that can be attributed (m in the specification)."""
         return len(self.words)
 
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """What each unit reads, ``(n_units,)``; at token level the whole word that holds the token."""
+        return tuple(self.example.texts[word.text][word.start : word.end] for word in self.words)
+
     def rationale(self, spans: TextSpans) -> Bools:
         """Returns which units a rationale covers, ``(n_units,)``.
 
-        A word counts as covered if the rationale overlaps it in at least one character that is neither
-        space nor punctuation (metrics spec 4.1).
+        A word is covered if the rationale overlaps it in a character but space and punctuation (metrics spec 4.1).
         """
         covered = [
             any(
-                any(
-                    char.isalnum()
-                    for char in self.example.texts[word.text][max(start, word.start) : min(end, word.end)]
-                )
+                char.isalnum()
                 for start, end in spans[word.text]
+                for char in self.example.texts[word.text][max(start, word.start) : min(end, word.end)]
             )
             for word in self.words
         ]
         return np.array(covered, dtype=bool)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Ask:
-    """A batch of questions about one example.
-
-    Attributes:
-        keep: Which units stay, ``(n_questions, n_units)``; False means removed by the operator.
-        operator: Removal operator (``delete``, ``replace``, ``attn``, ``pad``); None is the suite's own.
-        draw: Which draw of an operator that is random; 0 for the others.
-    """
-
-    keep: Bools
-    operator: str | None = None
-    draw: int = 0
-
+Ask = operators.Ask
 
 T = TypeVar("T")
 Asker = Generator[Ask, Floats, T]
@@ -249,9 +243,12 @@ class Case:
         return len(self.scores)
 
     def ask(self, keep: Bools) -> "Asker[Floats]":
-        """Asks for logits ``(n_questions, n_classes)`` with only the kept units, under this case's operator."""
-        logits = yield Ask(keep=keep, operator=self.operator)
-        return logits
+        """Asks for logits ``(n_questions, n_classes)`` with only the kept units, under this case's operator.
+
+        For an operator that is random, those of the mean probabilities over its draws.
+        """
+        ask = Ask.every_draw(keep, self.operator)
+        return ask.mixture((yield ask))
 
     def probabilities(self, keep: Bools) -> "Asker[Floats]":
         """Asks for the probability of the target class with the kept units, ``(n_questions,)``, in [0, 1]."""
@@ -278,7 +275,7 @@ class Game:
     words: tuple[str, ...] = ()
 
     def values(self, keep: npt.ArrayLike) -> "Asker[Floats]":
-        """Asks for the explained scalar with only the kept units present.
+        """Asks for the explained scalar with only the kept units present; its mean over an operator's draws.
 
         Args:
             keep: Boolean, ``(n_questions, n_units)``; True means the unit stays.
@@ -286,8 +283,9 @@ class Game:
         Returns:
             float64 of shape ``(n_questions,)`` (through ``yield from``).
         """
-        logits = yield Ask(keep=np.asarray(keep, dtype=bool), operator=self.operator)
-        return scalar(self.scalar, logits, self.target)
+        ask = Ask.every_draw(np.asarray(keep, dtype=bool), self.operator)
+        logits = yield ask
+        return ask.mean(scalar(self.scalar, logits, self.target))
 
 
 Json = dict[str, Any]

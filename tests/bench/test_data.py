@@ -258,6 +258,17 @@ def test_unpublished_labels_are_none(local):
     assert local("sst2:test", "test.tsv", "sentence\tlabel\na\t-1\n").examples[0].label is None
 
 
+def test_parses_beside_the_texts_are_attached_and_enter_the_fingerprint(local):
+    text = "sentence\tlabel\nfilms bore\t0\nunparsed\t1\n"
+    plain = local("sst2:dev", "dev.tsv", text)
+    columns = "1\tfilms\t_\t_\t_\t_\t2\t{}\t_\t_\n2\tbore\t_\t_\t_\t_\t0\troot\t_\t_\n\n"
+    one, other = (local("sst2:dev", "dev.conllu", columns.format(relation)) for relation in ("nsubj", "obj"))
+    assert [plain.examples[0].parses, one.examples[1].parses] == [None, (None,)]
+    (parse,) = one.examples[0].parses
+    assert [(node.head, node.relation) for node in parse.nodes] == [(1, "nsubj"), (-1, "root")]
+    assert len({plain.fingerprint, one.fingerprint, other.fingerprint}) == 3
+
+
 def test_an_edited_file_is_read_again(local):
     assert local("sst2:dev", "dev.tsv", "sentence\tlabel\nold\t1\n").examples[0].texts == ("old",)
     assert local("sst2:dev", "dev.tsv", "sentence\tlabel\nnew\t1\n").examples[0].texts == ("new",)
