@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType
@@ -20,20 +20,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from attrlab.bench.batch import Row
-from attrlab.bench.errors import BudgetExceededError, ContractError
+from attrlab.bench.batch import LEAST_TOKENS, Row
+from attrlab.bench.errors import BudgetExceededError, ContractError, NotApplicableError
 from attrlab.bench.model import TextModel
-from attrlab.bench.removal import OPERATORS, remove, whole
-from attrlab.bench.types import Ask, Asker, Cost, Encoded, Floats
+from attrlab.bench.operators import OPERATORS
+from attrlab.bench.removal import removals, whole
+from attrlab.bench.types import Ask, Asker, Bools, Cost, Encoded, Floats
 
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 """Length buckets; a row is padded to the next one."""
 
 TOKEN_BUDGET = 2048
 """Padded tokens of one forward pass."""
-
-LEAST_TOKENS = 256
-"""Padded tokens of a forward pass for one example alone: on fewer, matrix libraries round in another order."""
 
 TIMED_OUT = "timed out after {:g} s"
 
@@ -52,6 +50,7 @@ class Job:
         operator: Removal operator where the asker names none.
         result: What it returned; None if it failed.
         error: Why it failed, or None.
+        skipped: The method does not apply to the example, rather than failing on it.
         ended: Whether it has returned or failed.
         seconds: Own time plus the share, by tokens, of the batches that answered it.
         forwards: Questions asked.
@@ -63,6 +62,7 @@ class Job:
     operator: str
     result: Any = None
     error: str | None = None
+    skipped: bool = False
     ended: bool = False
     seconds: float = 0.0
     forwards: int = 0
@@ -156,7 +156,7 @@ class Engine:
         except StopIteration as stop:
             job.result, job.ended = stop.value, True
         except Failure as error:
-            job.error, job.ended = describe(error), True
+            job.error, job.skipped, job.ended = describe(error), isinstance(error, NotApplicableError), True
             with suppress(*Failure):  # its own cleaning up may fail as well; the first error is the reason
                 job.asker.close()
         job.seconds += time.perf_counter() - start
@@ -180,21 +180,34 @@ class Engine:
             )
         if operator not in OPERATORS:
             raise ContractError(f"asked for removal operator {operator!r}; known: {', '.join(OPERATORS)}")
+        draws = np.broadcast_to(ask.draw, len(keep)).tolist()
+        keys = [
+            ("", 0, b"") if mask.all() else (operator, draw, mask.tobytes())
+            for draw, mask in zip(draws, keep, strict=True)
+        ]
+        self._prepare(job, encoded, dict(zip(keys, keep, strict=True)))
         job.forwards += len(keep)
-        job._keys = [("", 0, b"") if mask.all() else (operator, ask.draw, mask.tobytes()) for mask in keep]
-        known = self._answers[job.slot]
-        for key, mask in zip(job._keys, keep, strict=True):
-            name = (job.slot, key)
-            if key in known:
-                continue
-            if name not in self._waiting:
-                row = remove(self.model, encoded, mask, operator) if key[0] else whole(encoded)
-                self._pending[self.length_of(len(row.ids))][name] = row
-                self._waiting[name] = []
-                job.unique += 1
-            if not self._waiting[name] or self._waiting[name][-1] is not job:
-                self._waiting[name].append(job)
+        job._keys = keys
+        for key in dict.fromkeys(keys):
+            if key not in self._answers[job.slot]:
+                self._waiting[job.slot, key].append(job)
                 job._missing += 1
+
+    def _prepare(self, job: Job, encoded: Encoded, questions: Mapping[Key, Bools]) -> None:
+        """Queues the inputs of those questions that nobody has asked yet."""
+        known = self._answers[job.slot]
+        fresh = {
+            key: mask for key, mask in questions.items() if key not in known and (job.slot, key) not in self._waiting
+        }
+        rows: dict[Key, Row] = {key: whole(encoded) for key in fresh if not key[0]}
+        removed = [key for key in fresh if key[0]]
+        if removed:
+            asked = [(fresh[key], key[1]) for key in removed]
+            rows |= dict(zip(removed, removals(self.model, encoded, asked, removed[0][0]), strict=True))
+        job.unique += len(rows)
+        for key, row in rows.items():
+            self._pending[self.length_of(len(row.ids))][job.slot, key] = row
+            self._waiting[job.slot, key] = []
 
     def _answer(self, length: int) -> list[Job]:
         """Runs one batch of a bucket and returns the jobs that waited for any of its rows."""
@@ -257,8 +270,8 @@ def time_limit(seconds: float | None, message: str = "timed out") -> Iterator[No
 
 
 def describe(error: BaseException) -> str:
-    """Returns an error as a reason of one line; breaches of the contract are already worded for the reader."""
+    """Returns an error as a reason of one line; our own are already worded for the reader."""
     text = str(error).strip().partition("\n")[0]
-    if isinstance(error, ContractError) and text:
+    if isinstance(error, ContractError | NotApplicableError) and text:
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

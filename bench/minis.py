@@ -6,6 +6,7 @@ Decoders read the class at an appended end-of-text token
 (methods spec 0.4): the tokenizer itself appends it, so a plain call of the saved model does the same.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,6 +22,17 @@ PIECES, BYTE_PAIRS = 320, 600
 MAX_LENGTH = 128
 """Longest input of a mini, in tokens."""
 
+WORDS, WORD_POSITIONS = 4096, MAX_LENGTH + 1
+"""Vocabulary of the masked language model of words, and its length: pairs have one special token more than in GPT-2."""
+
+BERT_SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+
 
 def tokenizer(info: ModelInfo, texts: Iterable[str]) -> Any:
     """Returns a fast tokenizer of the model's family, trained on ``texts`` (deterministic).
@@ -34,7 +46,7 @@ def tokenizer(info: ModelInfo, texts: Iterable[str]) -> Any:
 
 
 def _wordpiece(texts: Iterable[str]) -> Any:
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    special = list(BERT_SPECIAL.values())
     backend = _bert_pipeline(models.WordPiece(unk_token="[UNK]"))
     texts = list(texts)
     letters = sorted({char for text in texts for char in backend.normalizer.normalize_str(text) if not char.isspace()})
@@ -44,12 +56,16 @@ def _wordpiece(texts: Iterable[str]) -> Any:
     trainer = trainers.WordPieceTrainer(vocab_size=PIECES, special_tokens=known, show_progress=False)
     backend.train_from_iterator(texts, trainer)
     backend = _bert_pipeline(models.WordPiece(backend.get_vocab(), unk_token="[UNK]"))
+    return _bert_tokenizer(backend, MAX_LENGTH)
+
+
+def _bert_tokenizer(backend: Tokenizer, length: int) -> Any:
     backend.post_processor = template(backend, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1")
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        model_max_length=MAX_LENGTH,
+        model_max_length=length,
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        **dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True)),
+        **BERT_SPECIAL,
     )
 
 
@@ -86,6 +102,16 @@ def _byte_bpe(info: ModelInfo, texts: Iterable[str]) -> Any:
     )
 
 
+def word_tokenizer(texts: Iterable[str]) -> Any:
+    """Returns a fast tokenizer with one token per white-space word: the ``WORDS`` most frequent of ``texts``."""
+    counts = Counter(word for text in texts for word in text.split())
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    known = {token: index for index, token in enumerate(dict.fromkeys([*BERT_SPECIAL.values(), *ranked[:WORDS]]))}
+    backend = Tokenizer(models.WordLevel(known, unk_token=BERT_SPECIAL["unk_token"]))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return _bert_tokenizer(backend, WORD_POSITIONS)
+
+
 def template(backend: Tokenizer, single: str, pair: str) -> Any:
     """Returns the post-processor that puts special tokens around one text ``$A`` or two ``$A``, ``$B``."""
     names = {part.partition(":")[0] for part in f"{single} {pair}".split() if not part.startswith("$")}
@@ -116,19 +142,30 @@ def network(info: ModelInfo, vocabulary: Any, labels: tuple[str, ...], seed: int
         return _BUILDERS[info.family](info, common).eval()
 
 
+def masked_network(info: ModelInfo, vocabulary: Any, seed: int) -> Any:
+    """Returns an untrained masked language model at the mini geometry of a BERT, weights drawn under ``seed``."""
+    common = {"vocab_size": len(vocabulary), "pad_token_id": vocabulary.pad_token_id}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return transformers.BertForMaskedLM(_bert_config(info, common, WORD_POSITIONS)).eval()
+
+
 def _bert(info: ModelInfo, common: dict[str, Any]) -> Any:
+    return transformers.BertForSequenceClassification(_bert_config(info, common, MAX_LENGTH))
+
+
+def _bert_config(info: ModelInfo, common: dict[str, Any], positions: int) -> Any:
     size = info.mini_geometry()
-    config = transformers.BertConfig(
+    return transformers.BertConfig(
         hidden_size=size["width"],
         num_hidden_layers=size["layers"],
         num_attention_heads=size["heads"],
         intermediate_size=4 * size["width"],
-        max_position_embeddings=MAX_LENGTH,
+        max_position_embeddings=positions,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         **common,
     )
-    return transformers.BertForSequenceClassification(config)
 
 
 def _gpt2(info: ModelInfo, common: dict[str, Any]) -> Any:

@@ -1,8 +1,6 @@
 """What a run will compute: models x data x methods x metrics, the chunks of each cell, and what is skipped and why."""
 
-import json
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from attrlab.bench import data
 from attrlab.bench.checkpoint import Checkpoint
 from attrlab.bench.data import Dataset
 from attrlab.bench.errors import UserError
+from attrlab.bench.operators import FILLER
 from attrlab.bench.registry import METHODS, METRICS, Component, MethodFacts, MetricFacts
 from attrlab.bench.store import key_of
 from attrlab.bench.suite import Suite
@@ -46,6 +45,7 @@ class Block:
         checkpoint: The model on disk; None in a dry run of a mini that is not trained yet.
         classes: Class index of the model for each label index of the data set.
         reason: Why the whole block is skipped, or None.
+        filler: The masked language model of the operator ``mlm``; None where nothing asks for it.
     """
 
     model: str
@@ -55,6 +55,7 @@ class Block:
     checkpoint: Checkpoint | None
     classes: tuple[int, ...]
     reason: str | None = None
+    filler: Checkpoint | None = None
 
     @property
     def size(self) -> int:
@@ -90,6 +91,11 @@ class Plan:
         return tuple({column.metric.name: column.metric for column in self.columns}.values())
 
     @property
+    def operators(self) -> frozenset[str]:
+        """The removal operators that methods and metrics are asked under."""
+        return _operators(self.suite, self.columns)
+
+    @property
     def live(self) -> list[Block]:
         """The blocks that are not skipped as a whole."""
         return [block for block in self.blocks if block.reason is None]
@@ -123,7 +129,7 @@ class Plan:
             return "the data set has no rationales"
         if "planted" in needs and kind != "planted":
             return "no features were planted in this data set"
-        if "embeddings" in needs and not method.facts.needs:
+        if "embeddings" in needs and "embeddings" not in method.facts.needs:
             return "the method reads token ids: noise on the embeddings does not reach it"
         return None
 
@@ -136,6 +142,7 @@ class Plan:
             "dataset": block.dataset.fingerprint,
             "examples": [example.id for example in chunk.examples],
             "classes": list(block.classes),
+            "target": self.suite.explain.target,
             "unit": self.suite.unit,
             "precision": "float32",
         }
@@ -150,10 +157,10 @@ class Plan:
             "method": method.key(),
             "seed": self.suite.seed,
             "replicate": list(replicate),
-            "target": "predicted",
             "scalar": explain.scalar,
             "operator": explain.operator,
             "calibration": block.calibration[1] if "calibration" in method.facts.needs else None,
+            **_filling(block, explain.operator),
         }
 
     def scores(self, block: Block, chunk: Chunk, method: Component[MethodFacts], column: Column) -> Json:
@@ -168,7 +175,22 @@ class Plan:
             ],
             "metric": column.metric.key(),
             "operator": column.operator,
+            **_filling(block, column.operator),
         }
+
+
+def _operators(suite: Suite, columns: Iterable[Column]) -> frozenset[str]:
+    return frozenset({suite.explain.operator, *(column.operator for column in columns if column.operator)})
+
+
+def _filling(block: Block, operator: str | None) -> Json:
+    """What a random operator draws from, for a key; nothing for the others."""
+    if operator == "random":
+        return {"filling": block.calibration[1]}
+    if operator == "mlm":
+        assert block.filler is not None
+        return {"filling": block.filler.hash}
+    return {}
 
 
 def make(
@@ -201,9 +223,12 @@ def make(
         for operator in (suite.operators if metric.facts.asks else [None])
     )
     datasets = [data.load(name, data_dir=data_dir) for name in dict.fromkeys(suite.datasets)]
-    calibrated = any("calibration" in method.facts.needs for method in methods)
+    operators = _operators(suite, columns)
+    if "mlm" in operators and suite.unit != "word":
+        raise UserError(f"operator 'mlm' fills whole words: unit={suite.unit!r}; allowed: 'word'")
+    calibrated = "random" in operators or any("calibration" in method.facts.needs for method in methods)
     blocks = tuple(
-        _block(name, dataset, suite, data_dir, checkpoint_for, calibrated=calibrated)
+        _block(name, dataset, suite, data_dir, checkpoint_for, calibrated=calibrated, fills="mlm" in operators)
         for name in dict.fromkeys(suite.models)
         for dataset in datasets
     )
@@ -226,18 +251,26 @@ def _block(
     checkpoint_for: Callable[[str, Dataset], Checkpoint | None],
     *,
     calibrated: bool,
+    fills: bool,
 ) -> Block:
-    reason, checkpoint = None, None
+    reason, checkpoint, filler = None, None, None
     classes = tuple(range(len(dataset.info.labels)))
     # A finished model needs no training part: a folder with the evaluation file alone is enough.
-    train = training_part(dataset, data_dir) if calibrated or checkpoints.is_mini(name) else None
+    trained = checkpoints.is_mini(name) or (fills and suite.filler == FILLER)
+    train = training_part(dataset, data_dir) if calibrated or trained else None
     if not checkpoints.is_mini(name):
         checkpoint = checkpoints.find(name)
-        classes = class_of_labels(checkpoint, dataset)
+        classes = checkpoints.class_of_labels(checkpoint, dataset)
     elif train is None:
         reason = "the data set has no training part to train a mini on"
     else:
         checkpoint = checkpoint_for(name, dataset)
+    if fills and suite.filler != FILLER:
+        filler = checkpoints.find(suite.filler)
+    elif fills and train is None:
+        reason = "the data set has no training part to train the filler of operator 'mlm' on"
+    elif fills:
+        filler = checkpoint_for(FILLER, dataset)
     source = train or dataset
     return Block(
         model=name,
@@ -247,6 +280,7 @@ def _block(
         checkpoint=checkpoint,
         classes=classes,
         reason=reason,
+        filler=filler,
     )
 
 
@@ -255,29 +289,3 @@ def training_part(dataset: Dataset, data_dir: Path | None) -> Dataset | None:
     if dataset.info.train is None:
         return None
     return data.load(f"{dataset.info.name}:{dataset.info.train}", data_dir=data_dir)
-
-
-def class_of_labels(checkpoint: Checkpoint, dataset: Dataset) -> tuple[int, ...]:
-    """Returns the model's class index for each label of a data set: by name, or by position where it has no names.
-
-    Raises:
-        UserError: If the model has fewer classes than the data set, or none of that name.
-    """
-    config: dict[str, Any] = json.loads((checkpoint.folder / "config.json").read_text("utf-8"))
-    named = config.get("id2label") or {str(index): f"LABEL_{index}" for index in range(config.get("num_labels", 2))}
-    names = [str(named[str(index)]).casefold() for index in range(len(named))]
-    labels = dataset.info.labels
-    if len(labels) > len(names):
-        raise UserError(
-            f"data set {dataset.name!r} has labels {', '.join(labels)}, model {checkpoint.name!r} only "
-            f"{len(names)} classes: label {len(names)} is out of range; use a model trained on this data set"
-        )
-    if all(re.fullmatch(r"label_\d+", name) for name in names):
-        return tuple(range(len(labels)))
-    for label in labels:
-        if label.casefold() not in names:
-            raise UserError(
-                f"label {label!r} of data set {dataset.name!r} is absent from the label names of model "
-                f"{checkpoint.name!r}: {', '.join(names)}; use a model trained on this data set"
-            )
-    return tuple(names.index(label.casefold()) for label in labels)

@@ -1,14 +1,17 @@
 """One model on one data set while a run works on it: loads the model and the engine only when something is missing."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
 from attrlab.bench import checkpoint as checkpoints
+from attrlab.bench import masked
 from attrlab.bench.engine import TOKEN_BUDGET, Engine
 from attrlab.bench.model import TextModel
 from attrlab.bench.plan import Block, Chunk, Plan
+from attrlab.bench.removal import Unigram
 from attrlab.bench.store import Store
 
 SMALL = 5_000_000
@@ -69,7 +72,7 @@ class Session:
     def model(self) -> TextModel:
         """Returns the model, loaded at the first call."""
         if self._model is None:
-            self._model = load_model(self.block, self.options.device)
+            self._model = load_model(self.block, self.options.device, self.plan.operators)
         return self._model
 
     def engine(self, chunk: Chunk) -> Engine:
@@ -83,10 +86,18 @@ class Session:
         return self._engine[1]
 
 
-def load_model(block: Block, device: str) -> TextModel:
-    """Returns the model of a block with its calibration set; sets the number of threads that suits its size."""
+def load_model(block: Block, device: str, operators: Collection[str] = ()) -> TextModel:
+    """Returns the model of a block with its calibration set and what it needs for the removal operators.
+
+    Sets the number of threads that suits its size.
+    """
     assert block.checkpoint is not None
     model: TextModel = checkpoints.load(block.checkpoint, device)
     torch.set_num_threads(1 if block.checkpoint.parameters < SMALL else ALL_THREADS)
     model.calibration = [model.encode(example) for example in block.calibration[0]]
+    if "random" in operators:
+        model.fillers["random"] = Unigram(model.calibration)
+    if "mlm" in operators:
+        assert block.filler is not None
+        model.fillers["mlm"] = masked.load(block.filler, device)
     return model

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from attrlab.bench.errors import UserError, unknown
+from attrlab.bench.operators import FILLER, Operator
 from attrlab.bench.scalars import SCALARS
 
 
@@ -17,10 +18,17 @@ class _Table(BaseModel):
 
 
 class Explain(_Table):
-    """What the methods explain: the predicted class, by which scalar, and how their own removals are done."""
+    """What the methods explain: which class, by which scalar, and how their own removals are done.
 
+    Attributes:
+        target: ``predicted``, ``gold`` or ``fixed:K``, K being a class index of the model (methods spec 0.2).
+        scalar: One of ``SCALARS``.
+        operator: Removal operator of methods that name none.
+    """
+
+    target: str = Field("predicted", pattern=r"^(predicted|gold|fixed:\d+)$")
     scalar: Literal["contrast", "logit", "prob", "logprob", "logodds"] = SCALARS[0]  # type: ignore[assignment]
-    operator: Literal["replace", "delete"] = "replace"
+    operator: Operator = "replace"
 
 
 class ReExplain(_Table):
@@ -52,6 +60,7 @@ class Suite(_Table):
         seed: Of all draws of the methods.
         unit: What is scored: canonical words, or tokens.
         operators: Removal operators of the erasure metrics.
+        filler: Masked language model of the operator ``mlm``: local folder, hub id, or the one trained for it.
         chunk: Examples per stored file.
         explain: What the methods explain.
         re_explain: Budget of the metrics that explain again.
@@ -67,7 +76,8 @@ class Suite(_Table):
     limit: int = Field(100, ge=1)
     seed: int = Field(0, ge=0)
     unit: Literal["word", "token"] = "word"
-    operators: list[Literal["delete", "replace"]] = Field(["delete", "replace"], min_length=1)
+    operators: list[Operator] = Field(["delete", "replace"], min_length=1)
+    filler: str = FILLER
     chunk: int = Field(16, ge=1)
     explain: Explain = Explain()
     re_explain: ReExplain = ReExplain()

@@ -1,6 +1,7 @@
 """The trainer that makes the minis, and fine-tunes a checkpoint the same way; nothing more."""
 
 import json
+import math
 import shutil
 import tempfile
 import time
@@ -8,10 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import transformers
+from torch import Tensor
 
 from attrlab.bench import checkpoint as checkpoints
 from attrlab.bench import minis
@@ -136,7 +139,7 @@ def fit(
 ) -> Json:
     """Trains a classifier in place and returns its card: settings, steps run, held-out accuracy.
 
-    The global torch generator is left as it was. The best weights by held-out accuracy are kept.
+    The best weights by held-out accuracy are kept.
     """
     start = time.perf_counter()
     order, aside = train.take(), min(WATCHED, len(train.examples) // 10)
@@ -146,28 +149,12 @@ def fit(
     tested = _encode(model, test.take(TESTED))
     if not tested:
         raise UserError(f"data set {test.name!r} has no labelled examples to measure the held-out accuracy on")
-    network = model.network.requires_grad_(requires_grad=True)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.steps))
-    best, best_accuracy, since, step = network.state_dict(), -1.0, 0, 0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        for step, (rows, labels) in enumerate(_batches(labelled, recipe), 1):
-            _step(model, rows, labels, optimizer)
-            schedule.step()
-            progress(step, recipe.steps)
-            if step % recipe.evaluate_every and step != recipe.steps:
-                continue
-            reached, since = _accuracy(model, watched), since + 1
-            if reached > best_accuracy:
-                best_accuracy, since = reached, 0
-                best = {key: value.clone() for key, value in network.state_dict().items()}
-            if since >= recipe.patience or reached >= recipe.good_enough:
-                break
-    network.load_state_dict(best)
-    network.eval().requires_grad_(requires_grad=False)
+
+    def loss(rows: Sequence[Row], labels: Sequence[int]) -> Tensor:
+        logits = model.forward(model.collate(rows)).logits
+        return torch.nn.functional.cross_entropy(logits, torch.tensor(labels, device=logits.device))
+
+    step = descend(model.network, labelled, recipe, (loss, lambda: _accuracy(model, watched)), progress)
     return {
         "dataset": train.name,
         "train_size": len(labelled),
@@ -178,6 +165,52 @@ def fit(
         "seconds": round(time.perf_counter() - start, 2),
         "torch": torch.__version__,
     }
+
+
+def descend(
+    network: Any,
+    labelled: Sequence[tuple[Row, int]],
+    recipe: Recipe,
+    aims: tuple[Callable[[Sequence[Row], Sequence[int]], Tensor], Callable[[], float]],
+    progress: Progress,
+) -> int:
+    """Trains a network in place and leaves it frozen at its best weights; returns the number of steps run.
+
+    The global torch generator is left as it was.
+
+    Args:
+        network: What is trained.
+        labelled: Training inputs with their labels.
+        recipe: How.
+        aims: The loss of a batch, which is followed, and a held-out score (higher is better), which is watched.
+        progress: Told the steps.
+    """
+    loss, score = aims
+    network.requires_grad_(requires_grad=True)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.steps))
+    best, best_score, since, step = network.state_dict(), -math.inf, 0, 0
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        for step, (rows, labels) in enumerate(_batches(labelled, recipe), 1):
+            network.train()
+            _step(network, loss(rows, labels), optimizer)
+            schedule.step()
+            progress(step, recipe.steps)
+            if step % recipe.evaluate_every and step != recipe.steps:
+                continue
+            network.eval()
+            reached, since = score(), since + 1
+            if reached > best_score:
+                best_score, since = reached, 0
+                best = {key: value.clone() for key, value in network.state_dict().items()}
+            if since >= recipe.patience or reached >= recipe.good_enough:
+                break
+    network.load_state_dict(best)
+    network.eval().requires_grad_(requires_grad=False)
+    return step
 
 
 def _rate(step: int, steps: int) -> float:
@@ -203,13 +236,10 @@ def _batches(labelled: Sequence[tuple[Row, int]], recipe: Recipe) -> Iterator[tu
         yield [row for row, _ in chosen], [label for _, label in chosen]
 
 
-def _step(model: TextModel, rows: Sequence[Row], labels: Sequence[int], optimizer: torch.optim.Optimizer) -> None:
-    model.network.train()
-    logits = model.forward(model.collate(rows)).logits
-    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(labels, device=logits.device))
+def _step(network: Any, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(model.network.parameters(), 1.0)
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimizer.step()
 
 
@@ -219,7 +249,6 @@ def _encode(model: TextModel, examples: Sequence[Example]) -> list[tuple[Row, in
 
 def _accuracy(model: TextModel, labelled: Sequence[tuple[Row, int]]) -> float:
     """Share of examples classified correctly, in [0, 1]."""
-    model.network.eval()
     by_length = sorted(labelled, key=lambda pair: len(pair[0].ids))
     correct = 0
     with torch.inference_mode():
@@ -230,8 +259,8 @@ def _accuracy(model: TextModel, labelled: Sequence[tuple[Row, int]]) -> float:
     return correct / len(by_length)
 
 
-def save(model: TextModel, card: Json, folder: Path) -> None:
-    """Writes a model folder atomically: it is there whole or not at all.
+def save(model: Any, card: Json, folder: Path) -> None:
+    """Writes ``network`` and ``tokenizer`` of a model to a folder atomically: it is there whole or not at all.
 
     Raises:
         UserError: If the folder cannot be written.

@@ -301,4 +301,4 @@ def test_deleting_all_without_any_special_token_leaves_one_end_of_text() -> None
     assert not found.special.any()
     row = remove(model, found, np.zeros(2, dtype=bool), "delete")
     assert row.ids.tolist() == [model.tokenizer.eos_token_id]
-    assert [len(part) for part in row] == [1, 1, 1]
+    assert [len(part) for part in row[:3]] == [1, 1, 1]
