@@ -132,9 +132,10 @@ def _row(prediction: Json, found: Outcome | None) -> Json:
     cost = found.cost
     return {
         "example": prediction["example"],
-        "status": "ok" if found.error is None else "failed",
+        "status": "ok" if found.error is None else "skipped" if found.skipped else "failed",
         "reason": found.error,
         "scores": None if found.scores is None else found.scores.tolist(),
+        "standard_errors": None if found.errors is None else found.errors.tolist(),
         "seconds": cost.seconds,
         "forwards": cost.forwards,
         "backwards": cost.backwards,

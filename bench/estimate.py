@@ -38,6 +38,8 @@ def per_example(
     """Returns the forwards and backwards a method asks for an example of so many units (and attributable tokens)."""
     tokens = units * TOKENS_PER_WORD if tokens is None else tokens
     built = method.build()  # may have resolved a parameter, such as the draws and steps of a preset
+    if isinstance(inner := getattr(built, "component", None), Component):
+        return per_example(inner, units, layers, tokens)
     known = inspect.signature(load(method.facts.where)).parameters
     resolved = {name: getattr(built, name, method.params.get(name, known[name].default)) for name in known}
     given = {name: value for name, value in resolved.items() if isinstance(value, int | float)}

@@ -12,11 +12,11 @@ import torch
 
 from attrlab.bench.batch import Batch, Targets
 from attrlab.bench.engine import TIMED_OUT, Engine, Failure, Job, describe, peak_memory, time_limit
-from attrlab.bench.errors import ContractError
+from attrlab.bench.errors import ContractError, NotApplicableError
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.seeds import generator
-from attrlab.bench.types import Bools, Cost, Encoded, Floats, Game, Ints, drive
+from attrlab.bench.types import Asker, Bools, Cost, Encoded, Estimate, Floats, Game, Ints, drive
 
 WARM_UP_SECONDS = 20.0
 """Longest that a method may take to load and compile its library, on a toy game."""
@@ -41,10 +41,21 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Outcome:
-    """Scores per unit ``(n_units,)`` with their cost and diagnostics, or the reason why there are none."""
+    """Scores per unit ``(n_units,)`` with their cost and diagnostics, or the reason why there are none.
+
+    Attributes:
+        scores: The scores, or None.
+        errors: Their standard errors, where the method estimates them.
+        error: Why there are no scores.
+        skipped: The method does not apply to the example, rather than failing on it.
+        cost: What it cost.
+        stats: Diagnostics.
+    """
 
     scores: Floats | None = None
+    errors: Floats | None = None
     error: str | None = None
+    skipped: bool = False
     cost: Cost = field(default_factory=Cost)
     stats: dict[str, float] = field(default_factory=dict)
 
@@ -60,7 +71,7 @@ def jobs(method: Any, questions: Sequence[Question], engine: Engine, scalar: str
     return [
         Job(
             slot=question.slot,
-            asker=_checked(method, engine.encoded[question.slot].n_units, question, scalar),
+            asker=_checked(method, engine.encoded[question.slot], question, scalar, operator),
             operator=operator,
         )
         for question in questions
@@ -82,16 +93,26 @@ def _warm_up(method: Any) -> None:
 
 def outcome(job: Job) -> Outcome:
     """Returns what became of a job of a black-box method."""
-    return Outcome(scores=job.result, error=job.error, cost=job.cost())
+    if job.error is not None:
+        return Outcome(error=job.error, skipped=job.skipped, cost=job.cost())
+    scores, errors, stats = job.result
+    return Outcome(scores=scores, errors=errors, cost=job.cost(), stats=dict(stats))
 
 
-def _checked(method: Any, n_units: int, question: Question, scalar: str) -> Any:
-    game = Game(n_units=n_units, target=question.target, scalar=scalar)
+def _checked(method: Any, encoded: Encoded, question: Question, scalar: str, operator: str) -> Asker[Estimate]:
+    game = Game(
+        n_units=encoded.n_units, target=question.target, scalar=scalar, operator=operator, words=encoded.readings
+    )
     asker = method.ask(game, generator(*question.seed))
     if not hasattr(asker, "send"):
         raise ContractError("ask() must be a generator: use `yield from game.values(keep)` and `return scores`")
-    scores = yield from asker
-    return check_scores(scores, n_units)
+    found = yield from asker
+    scores, errors, stats = found if isinstance(found, Estimate) else Estimate(found)
+    return Estimate(
+        check_scores(scores, encoded.n_units),
+        None if errors is None else check_scores(errors, encoded.n_units),
+        stats,
+    )
 
 
 def outcomes(
@@ -136,7 +157,7 @@ def _isolated(method: Any, questions: Sequence[Question], engine: Engine, scalar
         return _attribute(method, questions, engine, scalar)
     except Failure as error:
         if len(questions) == 1:
-            return [Outcome(error=describe(error))]
+            return [Outcome(error=describe(error), skipped=isinstance(error, NotApplicableError))]
     return [one for question in questions for one in _isolated(method, [question], engine, scalar)]
 
 
@@ -208,6 +229,7 @@ def _matrix(scores: Any, batch: Batch) -> Floats:
 AGGREGATES: dict[str, Callable[[Floats], Any]] = {
     "sum": np.sum,
     "max": np.max,
+    "min": np.min,
     "mean": np.mean,
     "first": lambda scores: scores[0],
     "last": lambda scores: scores[-1],

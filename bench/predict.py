@@ -3,7 +3,8 @@
 import numpy as np
 
 from attrlab.bench.engine import Engine, Job
-from attrlab.bench.plan import Block, Chunk
+from attrlab.bench.errors import UserError
+from attrlab.bench.plan import Chunk
 from attrlab.bench.session import Session
 from attrlab.bench.store import key_of
 from attrlab.bench.types import Ask, Asker, Encoded, Floats, Json
@@ -16,7 +17,7 @@ def predict(session: Session, chunk: Chunk) -> list[Json]:
     if not session.store.find("predictions", key):
         shared = session.engine(chunk)
         logits = _ask(Engine(shared.model, shared.encoded, token_budget=shared.token_budget))
-        rows = [_row(encoded, logits.get(slot), session.block) for slot, encoded in enumerate(shared.encoded)]
+        rows = [_row(encoded, logits.get(slot), session) for slot, encoded in enumerate(shared.encoded)]
         session.store.write("predictions", key, of, rows)
     session.progress.done()
     return session.store.read("predictions", key)
@@ -41,7 +42,7 @@ def _logits(encoded: Encoded) -> Asker[Floats]:
     return np.asarray(logits[0])
 
 
-def _row(encoded: Encoded, logits: Floats | None, block: Block) -> Json:
+def _row(encoded: Encoded, logits: Floats | None, session: Session) -> Json:
     example = encoded.example
     row: Json = {
         "example": example.id,
@@ -49,13 +50,15 @@ def _row(encoded: Encoded, logits: Floats | None, block: Block) -> Json:
         "reason": None,
         "tokens": len(encoded.ids),
         "dropped": encoded.dropped,
-        "words": [example.texts[word.text][word.start : word.end] for word in encoded.words],
+        "words": list(encoded.readings),
         "texts": [word.text for word in encoded.words],
     }
     if logits is None:
         return row | {"status": "skipped", "reason": "the text has no words"}
-    target = int(logits.argmax())
-    label = None if example.label is None else block.classes[example.label]
+    label = None if example.label is None else session.block.classes[example.label]
+    target = explained_class(session.plan.suite.explain.target, logits, label)
+    if target is None:
+        return row | {"status": "skipped", "reason": "no gold label to explain"}
     marked = None
     if example.rationales is not None:
         marked = [encoded.rationale(spans).astype(int).tolist() for spans in example.rationales]
@@ -63,6 +66,27 @@ def _row(encoded: Encoded, logits: Floats | None, block: Block) -> Json:
         "target": target,
         "label": label,
         "probability": float(np.exp(logits[target] - np.logaddexp.reduce(logits))),
-        "correct": None if label is None else target == label,
+        "correct": None if label is None else int(logits.argmax()) == label,
         "rationale": marked,
     }
+
+
+def explained_class(choice: str, logits: Floats, label: int | None) -> int | None:
+    """Returns the class that is explained, fixed once for all methods and metrics; None where it is unknown.
+
+    Args:
+        choice: ``predicted``, ``gold`` or ``fixed:K``.
+        logits: Of the unperturbed input, ``(n_classes,)``.
+        label: Gold class of the model, or None.
+
+    Raises:
+        UserError: If the model has no class K.
+    """
+    if choice == "predicted":
+        return int(logits.argmax())
+    if choice == "gold":
+        return label
+    fixed = int(choice.removeprefix("fixed:"))
+    if fixed >= len(logits):
+        raise UserError(f"explain.target={choice!r}: the model has classes 0 to {len(logits) - 1}")
+    return fixed

@@ -184,7 +184,10 @@ class Registry(Generic[FactsT]):
         else:
             raise unknown(self.kind, name, [*entries, *plugins])
         params = _parse(settings, load(found.facts.where), text) if settings else {}
-        return Component(id=found.id, facts=found.facts, params=params, origin=found.origin)
+        facts = found.facts
+        if inspect.isfunction(facts_of := getattr(load(facts.where), "facts", None)):
+            facts = facts_of(facts, **params)  # a method made of another one, whose facts these are
+        return Component(id=found.id, facts=facts, params=params, origin=found.origin)
 
     def _plugin(self, name: str, where: str, origin: str) -> Component[FactsT]:
         thing = load(where)

@@ -128,7 +128,10 @@ class DatasetCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What the model said of one example; ``rationale`` has one row of 0 and 1 per annotator."""
+    """What the model said of one example; ``rationale`` has one row of 0 and 1 per annotator.
+
+    ``target`` is the class that is explained, ``probability`` the model's for it.
+    """
 
     example: str
     status: str

@@ -9,11 +9,11 @@ import torch
 
 from attrlab.bench.batch import Batch, Explained, Targets
 from attrlab.bench.engine import Engine
-from attrlab.bench.errors import ContractError
-from attrlab.bench.explain import Question, check_scores, jobs, white_box
+from attrlab.bench.errors import ContractError, NotApplicableError
+from attrlab.bench.explain import Question, check_scores, jobs, outcomes, white_box
 from attrlab.bench.model import TextModel
 from attrlab.bench.testing import FAMILIES, examples, explain, tiny
-from attrlab.bench.types import Example
+from attrlab.bench.types import Asker, Estimate, Example, Game
 
 
 class Positions:
@@ -213,7 +213,7 @@ def test_a_method_that_fails_on_the_warm_up_game_still_runs() -> None:
     asked = jobs(Needy(), [Question(slot=0, target=0, seed=())], engine, "contrast", "replace")
     engine.run(asked)
     assert asked[0].error is None
-    assert asked[0].result.shape == (11,)
+    assert asked[0].result.scores.shape == (11,)
 
 
 def test_check_scores_takes_what_can_become_numbers() -> None:
@@ -222,3 +222,45 @@ def test_check_scores_takes_what_can_become_numbers() -> None:
     assert check_scores([], 0).shape == (0,)
     with pytest.raises(ContractError, match=r"returned scores of shape \(2, 1\)"):
         check_scores([[1], [2]], 2)
+
+
+class Estimates:
+    """Leaves one out and knows how unsure it is; not defined for long texts."""
+
+    def ask(self, game: Game, rng: np.random.Generator) -> Asker[Estimate]:
+        if game.n_units > 10:
+            raise NotApplicableError(f"{game.n_units} words; at most 10")
+        values = yield from game.values(~np.eye(game.n_units, dtype=bool))
+        return Estimate(values, np.full(game.n_units, 0.5), {"words": float(len(game.words))})
+
+
+def test_standard_errors_and_diagnostics_of_a_black_box_are_kept_and_what_does_not_apply_is_skipped() -> None:
+    model = tiny("gpt2-mini")
+    encoded = [model.encode(example) for example in examples()]
+    engine = Engine(model, encoded)
+    found = outcomes(Estimates(), [Question(slot=slot, target=0, seed=(slot,)) for slot in range(len(encoded))], engine)
+    assert [one.skipped for one in found] == [one.n_units > 10 for one in encoded]
+    assert any(one.skipped for one in found)
+    for one, text in zip(found, encoded, strict=True):
+        if one.skipped:
+            assert one.error == f"{text.n_units} words; at most 10"
+            assert one.scores is None
+        else:
+            assert one.errors is not None
+            assert one.errors.tolist() == [0.5] * text.n_units
+            assert one.stats == {"words": text.n_units}
+
+
+def test_a_white_box_that_does_not_apply_to_one_example_skips_that_one() -> None:
+    class Short:
+        def attribute(self, _model: TextModel, batch: Batch, *_args: Any) -> Explained:
+            if int(batch.last.max()) > 8:
+                raise NotApplicableError("too long")
+            return Explained(batch.ids.double())
+
+    model = tiny("gpt2-mini")
+    encoded = [model.encode(example) for example in examples()]
+    questions = [Question(slot=slot, target=0, seed=(slot,)) for slot in range(len(encoded))]
+    found = outcomes(Short(), questions, Engine(model, encoded))
+    assert [one.skipped for one in found] == [len(one.ids) > 9 for one in encoded]
+    assert {one.error for one in found} == {None, "too long"}
