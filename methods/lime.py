@@ -3,6 +3,7 @@
 import numpy as np
 
 from attrlab.bench.types import Asker, Bools, Floats, Game
+from attrlab.methods.removal import under
 
 
 class Lime:
@@ -12,26 +13,28 @@ class Lime:
     occurrences of a word together. Reference: Ribeiro et al. 2016, "Why should I trust you?", equation 1 and
     the text explainer of the ``lime`` package.
 
-    Attributes:
+    Args:
         samples: Number of questions, the full input included; at least 2.
         kernel_width: Width of the kernel on 100 times the cosine distance; above 0.
+        operator: Removal operator; empty is the suite's.
 
     Raises:
         ValueError: If a parameter is out of range.
     """
 
-    def __init__(self, samples: int = 1000, kernel_width: float = 25.0) -> None:
+    def __init__(self, samples: int = 1000, kernel_width: float = 25.0, operator: str = "") -> None:
         if samples < 2:
             raise ValueError(f"samples={samples}; allowed: 2 or more")
         if not kernel_width > 0:
             raise ValueError(f"kernel_width={kernel_width}; allowed: above 0")
         self.samples = samples
         self.kernel_width = kernel_width
+        self.operator = operator
 
     def ask(self, game: Game, rng: np.random.Generator) -> Asker[Floats]:
         """Returns scores ``(m,)``; positive means the unit supports the target. Asks ``samples`` questions."""
         keep = neighbourhood(self.samples, game.n_units, rng)
-        values = yield from game.values(keep)
+        values = yield from under(game, self.operator).values(keep)
         return fit(keep, values, self.kernel_width)
 
 

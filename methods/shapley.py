@@ -5,8 +5,9 @@ from functools import cache, partial
 
 import numpy as np
 
-from attrlab.bench.types import Asker, Bools, Floats, Game, Ints
+from attrlab.bench.types import Asker, Bools, Estimate, Floats, Game, Ints
 from attrlab.methods._callback import ask_through
+from attrlab.methods.removal import under
 
 Values = Callable[[Bools], Floats]
 """Maps keep-masks ``(q, m)`` to the explained scalar ``(q,)``."""
@@ -15,27 +16,38 @@ Values = Callable[[Bools], Floats]
 class ShapleySampling:
     """Returns Shapley values averaged over random orders, by Captum's ``ShapleyValueSampling``. Signed, stochastic.
 
-    The gains along every order sum to ``v(S) - v(empty)``, hence so do the scores (methods spec 3.4).
+    The gains along every order sum to ``v(S) - v(empty)``, hence so do the scores (methods spec 3.4). An order asks
+    one question per prefix, which two neighbouring gains share; the engine answers a prefix that several orders have
+    in common, as the two ends, once. An order and its reverse depend on each other: their mean is one observation,
+    and the standard errors are those of the mean of such observations.
     Reference: Castro et al. 2009, "Polynomial calculation of the Shapley value based on sampling".
 
-    Attributes:
+    Args:
         permutations: Number of random orders, each also used in reverse; at least 1.
+        operator: Removal operator; empty is the suite's.
 
     Raises:
         ValueError: If a parameter is out of range.
     """
 
-    def __init__(self, permutations: int = 25) -> None:
+    def __init__(self, permutations: int = 25, operator: str = "") -> None:
         if permutations < 1:
             raise ValueError(f"permutations={permutations}; allowed: 1 or more")
         self.permutations = permutations
+        self.operator = operator
 
-    def ask(self, game: Game, rng: np.random.Generator) -> Asker[Floats]:
-        """Returns scores ``(m,)``. Asks ``1 + 2 * permutations * m`` questions, all at once."""
+    def ask(self, game: Game, rng: np.random.Generator) -> Asker[Estimate]:
+        """Returns scores ``(m,)``, with standard errors if there is more than one pair of orders.
+
+        Asks ``1 + 2 * permutations * m`` questions, all at once.
+        """
         forwards = rng.permuted(np.tile(np.arange(game.n_units), (self.permutations, 1)), axis=1)
         places = np.vstack([forwards, game.n_units - 1 - forwards])
-        gains = yield from ask_through(partial(order_gains, places), game, rng)
-        return np.asarray(gains.mean(axis=0))
+        gains = yield from ask_through(partial(order_gains, places), under(game, self.operator), rng)
+        pairs = (gains[: self.permutations] + gains[self.permutations :]) / 2
+        if len(pairs) == 1:
+            return Estimate(pairs[0])
+        return Estimate(pairs.mean(axis=0), pairs.std(axis=0, ddof=1) / np.sqrt(len(pairs)))
 
 
 def order_gains(places: Ints, values: Values) -> Floats:
@@ -91,20 +103,23 @@ class Shap:
     subtrees, which SHAP breaks by drawing, are broken by the same draws every time.
     Reference: Lundberg and Lee 2017, "A unified approach to interpreting model predictions"; ``shap``.
 
-    Attributes:
+    Args:
         evals: Budget in questions; at least 2. The whole tree takes about ``2 m**2 / 3``.
+        operator: Removal operator; empty is the suite's.
 
     Raises:
         ValueError: If a parameter is out of range.
     """
 
-    def __init__(self, evals: int = 500) -> None:
+    def __init__(self, evals: int = 500, operator: str = "") -> None:
         if evals < 2:
             raise ValueError(f"evals={evals}; allowed: 2 or more")
         self.evals = evals
+        self.operator = operator
 
     def ask(self, game: Game, rng: np.random.Generator) -> Asker[Floats]:
         """Returns scores ``(m,)``, asking at most ``evals`` questions. ``rng`` is not used."""
+        game = under(game, self.operator)
         if game.n_units == 1:
             whole, nothing = yield from game.values([[True], [False]])
             return np.array([whole - nothing])
@@ -129,7 +144,7 @@ def owen_values(units: int, evals: int, values: Values) -> Floats:
     """
     from shap import PartitionExplainer
 
-    explainer = PartitionExplainer(values, _UnitMasker(units))
+    explainer = PartitionExplainer(values, UnitMasker(units, neighbour_tree(units)))
     # Reading rows of the sparse matrix, meant for images, is most of SHAP's own time on a sentence.
     explainer._mask_matrix = explainer._mask_matrix.toarray()
     row = explainer.explain_row(
@@ -145,16 +160,22 @@ def owen_values(units: int, evals: int, values: Values) -> Floats:
     return np.asarray(row["values"], dtype=np.float64)
 
 
-class _UnitMasker:
-    """SHAP's idea of a masker, reduced to: which units stay is itself the model's input."""
+class UnitMasker:
+    """SHAP's idea of a masker, reduced to: which units stay is itself the model's input.
+
+    Args:
+        units: Number of units.
+        clustering: Tree over the units, as a SciPy linkage matrix, where the explainer wants one.
+    """
 
     immutable_outputs = True
 
-    def __init__(self, units: int) -> None:
+    def __init__(self, units: int, clustering: Floats | None = None) -> None:
         self.shape = (1, units)
-        self.clustering = neighbour_tree(units)
+        self.clustering = clustering
 
     def __call__(self, keep: Bools, _: Floats) -> Bools:
+        """Returns a keep-mask ``(m,)`` as the model's input, ``(1, m)``."""
         return keep[None]
 
 

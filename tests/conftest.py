@@ -17,6 +17,11 @@ settings.register_profile(
 settings.load_profile("attrlab")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds the option that the tests of the methods read."""
+    parser.addoption("--parity", help="JSON file to write how far the methods are from their references to")
+
+
 def _is_local(host: object) -> bool:
     return host in (None, "", b"", "localhost", b"localhost", "::1") or str(host).startswith("127.")
 

@@ -34,10 +34,6 @@ def parity(request):
     return record
 
 
-def pytest_addoption(parser):
-    parser.addoption("--parity", help="JSON file to write the parity table to")
-
-
 def parity_rows(config):
     """Returns the rows kept so far, in the order of the targets' numbers."""
     rows = config.stash.get(PARITY, {})
@@ -56,7 +52,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def pytest_sessionfinish(session):
-    target = session.config.getoption("--parity", default=None)
+    target = session.config.getoption("--parity")
     if target:
         names = ("target", "method", "reference", "error", "tolerance")
         rows = [dict(zip(names, row, strict=True)) for row in parity_rows(session.config)]

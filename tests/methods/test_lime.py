@@ -1,8 +1,7 @@
-"""LIME against scikit-learn, and against the text explainer of the lime package."""
+"""LIME against scikit-learn; against the lime package in test_parity_blackbox.py."""
 
 import numpy as np
 import pytest
-from lime.lime_text import LimeTextExplainer
 from sklearn.linear_model import Ridge
 from sklearn.metrics import pairwise_distances
 from toygames import curved
@@ -23,23 +22,6 @@ def test_fit_equals_weighted_ridge_regression_in_closed_form():
     assert fit(keep, values, 25.0) == pytest.approx(expected, abs=1e-10)
     library = Ridge(alpha=1).fit(keep, values, sample_weight=weights)
     assert fit(keep, values, 25.0) == pytest.approx(library.coef_, abs=1e-12)
-
-
-@pytest.mark.parametrize("units", [1, 2, 7])
-def test_fit_equals_lime_text_explainer_on_its_own_sample(units):
-    value, sample = curved(units), []
-
-    def classify(texts):
-        keep = np.array([[f"t{unit}" in text.split(" ") for unit in range(units)] for text in texts])
-        sample.append(keep)
-        return np.stack([-value(keep), value(keep)], axis=1)
-
-    explainer = LimeTextExplainer(split_expression=" ", bow=False, feature_selection="none", random_state=0)
-    text = " ".join(f"t{unit}" for unit in range(units))
-    explanation = explainer.explain_instance(text, classify, labels=[1], num_features=units, num_samples=200)
-    reference = dict(explanation.as_map()[1])
-    scores = fit(sample[0], value(sample[0]), 25.0)
-    assert scores == pytest.approx(np.array([reference[unit] for unit in range(units)]), abs=1e-12)
 
 
 def test_distances_equal_those_of_scikit_learn_even_for_the_empty_mask():

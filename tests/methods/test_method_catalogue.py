@@ -6,6 +6,7 @@ import sys
 import pytest
 from tokenbatch import WHITE_BOX
 
+from attrlab.bench.contract import quick
 from attrlab.bench.estimate import per_example
 from attrlab.bench.registry import METHODS, load
 from attrlab.methods import CATALOGUE
@@ -14,9 +15,15 @@ from attrlab.methods.noise import PHIS
 AGGREGATES = {"sum", "max", "mean", "first", "last", "edge"}
 
 
-def test_ids_and_their_order():
-    first = "random leave_one_out word_perturbation saliency input_x_gradient integrated_gradients"
-    assert " ".join(CATALOGUE) == f"{first} shapley_sampling lime shap attention_last co_perturbation"
+FAMILIES = (
+    *("control", "removal", "surrogate", "shapley"),
+    *("gradient", "path", "attention", "relevance", "dynamics", "noise"),
+)
+
+
+def test_families_stand_together_in_a_fixed_order():
+    places = [FAMILIES.index(facts.family) for facts in CATALOGUE.values()]
+    assert places == sorted(places)
 
 
 def test_reading_facts_imports_no_method():
@@ -33,13 +40,18 @@ def test_facts_match_the_class(name):
     white_box = hasattr(method, "attribute")
     assert white_box != hasattr(method, "ask")
     assert white_box == bool(facts.needs) == (name in WHITE_BOX)
-    assert set(facts.needs) <= {"embeddings", "gradients", "attentions", "calibration"}
+    assert set(facts.needs) <= {"embeddings", "gradients", "attentions", "calibration", "causal"}
     if white_box:
         assert method.aggregate in AGGREGATES
         assert method.rows >= 1
-        assert type(WHITE_BOX[name]) is type(method)
     assert facts.summary
     assert facts.reference
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_quick_parameters_keep_the_cost_to_a_few_dozen_passes(name):
+    forwards, backwards = per_example(quick(name), 8, 24, 10)
+    assert max(forwards, backwards) <= 32
 
 
 @pytest.mark.parametrize(
@@ -49,10 +61,25 @@ def test_facts_match_the_class(name):
         ("leave_one_out", 11, 0),
         ("word_perturbation", 16 * 14 + 1, 0),
         ("saliency", 1, 1),
+        ("g_l1", 1, 1),
         ("input_x_gradient", 1, 1),
-        ("integrated_gradients", 52, 50),
+        ("integrated_gradients:max_steps=0", 52, 50),
+        ("smoothgrad", 50, 50),
+        ("gradient_shap", 50, 50),
+        ("conservative_lrp", 1, 1),
+        ("mask_lrp", 2, 2),
         ("shapley_sampling", 501, 0),
+        ("rise", 500, 0),
         ("lime", 1000, 0),
+        ("exact_shapley", 1024, 0),
+        ("kernel_shap", 1024, 0),
+        ("greedy_oracle", 54, 0),
+        ("inverted", 11, 0),
+        ("inverted:of=lime:samples=30", 30, 0),
+        ("attention_rollout", 1, 0),
+        ("attention_attribution", 20, 20),
+        ("tdd_forward", 1, 0),
+        ("tdd_backward", 17, 0),
         ("shap", 500, 0),
         ("attention_last", 1, 0),
         ("co_perturbation", 801, 800),

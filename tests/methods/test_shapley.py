@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toygames import Oracle, curved, explain, game, subsets
+from toygames import Oracle, curved, estimate, explain, game, subsets
 
 from attrlab.bench.types import drive
 from attrlab.methods.shapley import Shap, ShapleySampling, neighbour_tree, order_gains
@@ -148,3 +148,19 @@ def test_shap_breaks_ties_the_same_way_for_every_seed():
     scores = [explain(Shap(evals=8), value, 8, seed) for seed in range(5)]
     assert np.ptp(scores[0]) > 0
     assert all(np.array_equal(scores[0], other) for other in scores[1:])
+
+
+@pytest.mark.parametrize("permutations", [6, 25])
+def test_standard_errors_are_those_of_the_scatter_between_seeds(permutations):
+    value, units = curved(6, seed=1), 6
+    found = [estimate(ShapleySampling(permutations), value, units, seed) for seed in range(300)]
+    scatter = np.std([one.scores for one in found], axis=0)
+    assert np.sqrt(np.mean([one.errors**2 for one in found], axis=0)) == pytest.approx(scatter, rel=0.15)
+
+
+def test_an_order_and_its_reverse_are_one_observation():
+    # The gains of a pair cancel: with v = (units present)^2, each pair has the mean m at every unit.
+    found = estimate(ShapleySampling(permutations=5), lambda keep: keep.sum(axis=1) ** 2.0, 7)
+    assert found.scores == pytest.approx(np.full(7, 7.0), abs=1e-10)
+    assert found.errors == pytest.approx(np.zeros(7), abs=1e-10)
+    assert estimate(ShapleySampling(permutations=1), curved(7), 7).errors is None

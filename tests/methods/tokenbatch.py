@@ -1,30 +1,28 @@
 """Padded batches of the tiny models, for tests of methods that look inside the model."""
 
+from itertools import product
+
 import numpy as np
 import torch
 
 from attrlab.bench.batch import Batch, Explained, Targets
+from attrlab.bench.contract import quick
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
+from attrlab.bench.testing import TEXTS
 from attrlab.bench.types import Encoded, Example
-from attrlab.methods.attention import AttentionLast
-from attrlab.methods.co_perturbation import CoPerturbation
-from attrlab.methods.gradients import InputTimesGradient, Saliency
-from attrlab.methods.paths import IntegratedGradients
-from attrlab.methods.word_perturbation import WordPerturbation
+from attrlab.methods import CATALOGUE
 
 MINIS = ("bert-base-mini", "gpt2-mini", "opt-350m-mini")
 """One model per family; OPT by the one whose embeddings are narrower than its hidden states."""
 
-WHITE_BOX = {
-    "word_perturbation": WordPerturbation(draws=4),
-    "saliency": Saliency(),
-    "input_x_gradient": InputTimesGradient(),
-    "integrated_gradients": IntegratedGradients(steps=12),
-    "attention_last": AttentionLast(),
-    "co_perturbation": CoPerturbation(steps=8, draws=2),
-}
-"""Every white-box method by its catalogue id, at a small budget."""
+WHITE_BOX = {name: quick(name).build() for name, facts in CATALOGUE.items() if facts.needs}
+"""Every white-box method by its catalogue id, at the parameters that make it cheap."""
+
+NOT_APPLICABLE = {("bert-base-mini", name) for name in WHITE_BOX if "causal" in CATALOGUE[name].needs}
+NOT_APPLICABLE |= {(mini, "g_avg") for mini in MINIS[:2]}  # the mean gradient is 0 under an embedding LayerNorm
+APPLICABLE = [pair for pair in product(MINIS, WHITE_BOX) if pair not in NOT_APPLICABLE]
+"""The pairs of one model per family and a white-box method that applies to it."""
 
 
 def encode(model: TextModel, texts) -> list[Encoded]:
@@ -36,6 +34,15 @@ def encode(model: TextModel, texts) -> list[Encoded]:
 def collate(model: TextModel, encoded, length: int = 0) -> Batch:
     """Pads encoded examples to one batch."""
     return model.collate([whole(one) for one in encoded], [one.units >= 0 for one in encoded], length)
+
+
+def calibrated(name: str, model: TextModel, batch: Batch, *, first: int = 0) -> Explained:
+    """Explains class 1 by a method of the catalogue, which may learn from a few texts beforehand."""
+    before, model.calibration = model.calibration, encode(model, TEXTS)
+    try:
+        return attribute(WHITE_BOX[name], model, batch, first=first)
+    finally:
+        model.calibration = before
 
 
 def attribute(method, model: TextModel, batch: Batch, *, first: int = 0) -> Explained:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from attrlab.bench.types import Ask, Bools, Floats, Game, drive
+from attrlab.bench.types import Ask, Bools, Estimate, Floats, Game, drive
 
 Value = Callable[[Bools], Floats]
 
@@ -51,5 +51,10 @@ class Oracle:
         return sum(len(keep) for keep in self.asked)
 
 
+def estimate(method, value: Value, units: int, seed: int = 0) -> Estimate:
+    found = drive(method.ask(game(units), np.random.default_rng(seed)), Oracle(value))
+    return found if isinstance(found, Estimate) else Estimate(found)
+
+
 def explain(method, value: Value, units: int, seed: int = 0) -> Floats:
-    return drive(method.ask(game(units), np.random.default_rng(seed)), Oracle(value))
+    return estimate(method, value, units, seed).scores
