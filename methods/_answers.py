@@ -106,6 +106,15 @@ FROM_ANSWERS: dict[str, MethodFacts] = {
         forwards="min(2 ** min(m, 40), (samples or 2 * m + 2048) // 2 * 2)",
         quick={"samples": 32},
     ),
+    "local_shapley": MethodFacts(
+        where="attrlab.methods.local_shapley:LocalShapley",
+        family="shapley",
+        summary="Shapley value of each unit among its neighbours alone (L-Shapley)",
+        deterministic=True,
+        reference="Chen et al. 2019, arXiv 1808.02610",
+        forwards="(m - 2 * radius + 1) * 4 ** radius if m > 2 * radius else 2 ** m",
+        quick={"radius": 1},
+    ),
     "shap": MethodFacts(
         where="attrlab.methods.shapley:Shap",
         family="shapley",
