@@ -223,9 +223,7 @@ def test_noised_inputs_are_what_is_explained(mini, method):
     ids = batch.ids.clone()
     ids[batch.scorable] = batch.ids[batch.scorable].flip(0)
     moved = replace(batch, offset=model.embedding[ids] - model.embedding[batch.ids])
-    moved, real, plain = (
-        calibrated(method, model, one).scores for one in (moved, replace(batch, ids=ids), batch)
-    )
+    moved, real, plain = (calibrated(method, model, one).scores for one in (moved, replace(batch, ids=ids), batch))
     assert same_scores(moved, real, batch.scorable, 1e-8)
     assert not same_scores(moved, plain, batch.scorable, 1e-6)
 
