@@ -19,6 +19,7 @@ import torch
 import transformers
 
 from attrlab.bench import minis
+from attrlab.bench.batch import LEAST_TOKENS
 from attrlab.bench.contract import quick
 from attrlab.bench.engine import Engine, peak_memory
 from attrlab.bench.explain import Question, outcomes
@@ -89,7 +90,8 @@ def reset(device: str) -> None:
 def cell(name: str, loaded: TextModel, device: str) -> dict[str, Any]:
     """Returns what became of one method on the sentence."""
     component = quick(name)
-    engine = Engine(loaded, [loaded.encode(Example(id="0", texts=(SENTENCE,), label=0))])
+    encoded = [loaded.encode(Example(id="0", texts=(SENTENCE,), label=0))]
+    engine = Engine(loaded, encoded, token_budget=LEAST_TOKENS)  # batches are filled up, and there is one sentence
     gc.collect()
     reset(device)
     start = time.perf_counter()
