@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from attrlab.bench.operators import DRAWS
 from attrlab.bench.plan import Block, Plan
 from attrlab.bench.registry import Component, MethodFacts, load
 from attrlab.bench.types import words
@@ -57,6 +58,8 @@ def overview(plan: Plan) -> RenderableType:
         units, info = _mean_units(block), _info(block)
         for method in plan.methods:
             times = _explanations(plan, block, method)
+            if not method.facts.needs:  # a question is asked in every draw of the operator
+                times *= DRAWS.get(plan.suite.explain.operator, 1)
             forwards, backwards = (n * times for n in per_example(method, units, info.layers if info else 12))
             counts = (f"{forwards:,.0f}", f"{backwards:,.0f}")
             table.add_row(block.model, block.dataset.name, str(len(block.examples)), method.name, *counts)

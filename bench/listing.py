@@ -41,12 +41,24 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
 
 def _methods() -> Table:
     rows = [
-        (name, facts.family, _sign(facts.signed), facts.forwards, facts.backwards, facts.summary, facts.reference)
+        (
+            name,
+            facts.family,
+            _sign(facts.signed),
+            _cost(facts.forwards, facts.bound),
+            _cost(facts.backwards, facts.bound),
+            facts.summary,
+            facts.reference,
+        )
         for name, facts in METHODS.entries().items()
     ]
     rows += [(name, "plug-in", "", "", "", f"from {point.value}", "") for name, point in METHODS.plugins().items()]
     columns = ("method", "family", "sign", "forwards", "backwards", "what it does", "reference")
     return _table("Methods: cost per example in m words, t tokens", columns, rows)
+
+
+def _cost(formula: str, bound: bool) -> str:
+    return f"≤ {formula}" if bound and formula != "0" else formula
 
 
 def _sign(signed: bool) -> str:

@@ -8,7 +8,7 @@ import torch
 from captum.attr import DeepLift as CaptumDeepLift
 from torch import Tensor, nn
 
-from attrlab.bench.batch import Batch, Explained, Targets
+from attrlab.bench.batch import Batch, Explained, Targets, filled
 from attrlab.bench.model import TextModel
 from attrlab.methods.gradients import gradient, inputs_of, scalar_at
 from attrlab.methods.noise import in_blocks
@@ -45,9 +45,9 @@ class GradientTimesDelta:
         Raises:
             NotApplicableError: If the model has no token for the baseline.
         """
-        embeds, rows = inputs_of(model, batch)
-        slope = gradient(scalar_at(model, batch, targets), embeds, rows)
-        return Explained(((embeds.detach() - baseline_of(model, batch, self.baseline)) * slope).sum(-1))
+        full = filled(batch)
+        slope = gradient(scalar_at(model, full, targets), *inputs_of(model, full))[: len(batch)]
+        return Explained(((model.embed(batch) - baseline_of(model, batch, self.baseline)) * slope).sum(-1))
 
 
 class DeepLift:

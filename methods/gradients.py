@@ -9,7 +9,7 @@ from captum.attr import InputXGradient
 from captum.attr import Saliency as CaptumSaliency
 from torch import Tensor
 
-from attrlab.bench.batch import Batch, Explained, Targets
+from attrlab.bench.batch import Batch, Explained, Targets, filled
 from attrlab.bench.errors import NotApplicableError
 from attrlab.bench.model import TextModel
 
@@ -99,8 +99,9 @@ class _Local:
         self, model: TextModel, batch: Batch, targets: Targets, rngs: Sequence[np.random.Generator]
     ) -> Explained:
         """Returns the score of every token, (B, L)."""
-        embeds, rows = inputs_of(model, batch)
-        return Explained(SCORES[self.score].at(scalar_at(model, batch, targets), embeds, rows))
+        full = filled(batch)
+        scores = SCORES[self.score].at(scalar_at(model, full, targets), *inputs_of(model, full))
+        return Explained(scores[: len(batch)])
 
 
 class GradientL1(_Local):
@@ -166,8 +167,8 @@ class GradientMean:
         Raises:
             NotApplicableError: If it is zero for every token of an example, but for rounding.
         """
-        embeds, rows = inputs_of(model, batch)
-        found = gradient(scalar_at(model, batch, targets), embeds, rows)
+        full = filled(batch)
+        found = gradient(scalar_at(model, full, targets), *inputs_of(model, full))[: len(batch)]
         scores = found.mean(-1)
         largest = (scores.abs() * batch.scorable).amax(1)
         if (largest <= ROUNDING * (found.abs().mean(-1) * batch.scorable).amax(1)).any():
