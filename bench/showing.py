@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attrlab.bench import checkpoint as checkpoints
-from attrlab.bench import command, data
+from attrlab.bench import command, data, plan
 from attrlab.bench.continuation import ContinuationModel, Prompt, load_continuation_model
 from attrlab.bench.engine import Engine
 from attrlab.bench.errors import UserError
@@ -116,9 +116,13 @@ def _load(model: str, option: str, where: tuple[str, Path | None]) -> TextModel:
         return load_continuation_model(model)
     if option == "--question":
         return load_question_model(model)
-    dataset, data_dir = where
-    found = command.trained(model, data.load(dataset, data_dir=data_dir), data_dir) if mini else checkpoints.find(model)
-    loaded: TextModel = checkpoints.load(found)
+    if not mini:
+        found: TextModel = checkpoints.load(checkpoints.find(model))
+        return found
+    dataset = data.load(where[0], data_dir=where[1])
+    loaded: TextModel = checkpoints.load(command.trained(model, dataset, where[1]))
+    learned_from = plan.training_part(dataset, where[1]) or dataset
+    loaded.calibration = [loaded.encode(example) for example in learned_from.take(plan.CALIBRATION)]
     return loaded
 
 
