@@ -156,7 +156,7 @@ def _words(encoded: Encoded, found: Outcome, signed: bool) -> Text:
 def _style(colour: tuple[int, int, int], strength: float) -> str:
     """Background between white and a colour, black or white text on it."""
     mixed = [round(255 + (part - 255) * strength) for part in colour]
-    ink = "white" if sum(mixed) < 400 else "black"
+    ink = "#ffffff" if sum(mixed) < 400 else "#000000"  # named colours depend on the theme of the page
     return f"{ink} on rgb({mixed[0]},{mixed[1]},{mixed[2]})"
 
 
