@@ -14,6 +14,10 @@ LEAST_TOKENS = 256
 """Padded tokens of a forward pass for one example alone: on fewer, matrix libraries round in another order."""
 
 
+NOBODY = -1
+"""Owner of rows that no example asked for: the meter leaves them out."""
+
+
 class Row(NamedTuple):
     """One input of the network before padding: ids, segment ids, and which positions may be attended to.
 
@@ -78,7 +82,7 @@ def filled(batch: Batch) -> Batch:
     at = torch.arange(max(len(batch), LEAST_TOKENS // batch.ids.shape[1]), device=batch.ids.device)
     real = at < len(batch)
     rows = batch.take(torch.where(real, at, 0))
-    return replace(rows, owners=torch.where(real, rows.owners, -1))
+    return replace(rows, owners=torch.where(real, rows.owners, NOBODY))
 
 
 class Output(NamedTuple):

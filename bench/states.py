@@ -125,6 +125,25 @@ def states(
     return tuple(found)
 
 
+@contextmanager
+def hidden_states(model: TextModel) -> Iterator[list[Tensor]]:
+    """Gives h^1 .. h^L, each (R, L, d_h), of the pass made while the block runs, in its graph.
+
+    For those who need the answer of the same pass as well; :func:`states` runs one of its own.
+    """
+    found: list[Tensor] = []
+
+    def ask(_module: Any, args: Any, kwargs: Any) -> Any:
+        return args, kwargs | {"output_hidden_states": True}
+
+    def keep(_module: Any, _args: Any, output: Any) -> None:
+        found.extend(output.hidden_states[1:])
+
+    base = model.network.base_model
+    with _hooks(base.register_forward_pre_hook(ask, with_kwargs=True), base.register_forward_hook(keep)):
+        yield found
+
+
 def _blocks(model: TextModel) -> Sequence[nn.Module]:
     for path in _BLOCKS:
         try:

@@ -5,9 +5,7 @@
 text. Unless stated otherwise scores are read at the row of the pooling position q.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ from torch import Tensor
 from attrlab.bench.attending import Record, Rule, attending
 from attrlab.bench.batch import Batch, Explained, Targets, filled
 from attrlab.bench.model import TextModel
-from attrlab.bench.states import check_layer, depth
+from attrlab.bench.states import check_layer, depth, hidden_states
 from attrlab.methods.attention import every_query, pooling_query, received
 from attrlab.methods.gradients import inputs_of
 
@@ -147,12 +145,12 @@ class AttCat:
     ) -> Explained:
         """Returns the score of every token, (B, n)."""
         record, rows = Record(), filled(batch)
-        with attending(model, record), _hidden_states(model) as states:
+        with attending(model, record), hidden_states(model) as found:
             total = targets.of(model.forward(rows, inputs_of(model, rows)[0]).logits, rows).sum()
-        gradients = torch.autograd.grad(total, states)
+        gradients = torch.autograd.grad(total, found)
         query = every_query(rows, record.layers[0])
         scores, left, size = (torch.zeros_like(query) for _ in range(3))
-        for state, gradient, weights in zip(states, gradients, record.layers, strict=True):
+        for state, gradient, weights in zip(found, gradients, record.layers, strict=True):
             product, share = (state * gradient).detach(), received(query, weights.detach().mean(1))
             scores += product.sum(-1) * share
             left += product.sum(-1).abs() * share
@@ -268,23 +266,3 @@ class _Scaled(Rule):
         self.whole = weights.detach()
         self.scaled = (self.whole * self._factors.to(weights)[:, None, None, None]).requires_grad_()
         return self.scaled
-
-
-@contextmanager
-def _hidden_states(model: TextModel) -> Iterator[list[Tensor]]:
-    """Gives h^1 .. h^L of the passes made while the block runs, each (B, n, d_h), in their graph."""
-    found: list[Tensor] = []
-
-    def ask(_module: Any, args: Any, kwargs: Any) -> Any:
-        return args, kwargs | {"output_hidden_states": True}
-
-    def keep(_module: Any, _args: Any, output: Any) -> None:
-        found.extend(output.hidden_states[1:])
-
-    base = model.network.base_model
-    hooks = [base.register_forward_pre_hook(ask, with_kwargs=True), base.register_forward_hook(keep)]
-    try:
-        yield found
-    finally:
-        for hook in hooks:
-            hook.remove()

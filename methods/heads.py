@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from attrlab.bench.attending import Rule, attending
+from attrlab.bench.batch import NOBODY
 from attrlab.bench.checkpoint import cache_dir
 from attrlab.bench.errors import NotApplicableError
 from attrlab.bench.model import TextModel
@@ -35,8 +36,6 @@ ROWS = 32
 
 VERSION = 1
 """Of what is counted and how it is stored."""
-
-_NOBODY = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -176,7 +175,7 @@ def _peaks(model: TextModel, corpus: Sequence[Encoded]) -> Iterator[Ints]:
         encoded, rule = corpus[start : start + ROWS], _Peaks()
         batch = model.collate([whole(one) for one in encoded])
         with attending(model, rule):
-            model.forward(replace(batch, owners=torch.full_like(batch.owners, _NOBODY)))
+            model.forward(replace(batch, owners=torch.full_like(batch.owners, NOBODY)))
         peaks = torch.stack(rule.layers, 1).cpu().numpy()
         for row, one in enumerate(encoded):
             yield peaks[row, :, :, : len(one.ids)]
@@ -211,7 +210,7 @@ def _arcs(encoded: Encoded) -> list[_Arc]:
 def _hit(hits: Ints, encoded: Encoded, arcs: Sequence[_Arc], peaks: Ints) -> None:
     """Adds the hits (2, 4, L, H) of one example."""
     words = sorted(set(encoded.words))
-    owner = np.array([words.index(encoded.words[unit]) if unit >= 0 else _NOBODY for unit in encoded.units])
+    owner = np.array([words.index(encoded.words[unit]) if unit >= 0 else -1 for unit in encoded.units])
     seen = owner[peaks]
     first = {int(word): int(np.argmax(owner == word)) for word in np.unique(owner)}
     for arc in arcs:

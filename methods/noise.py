@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attrlab.bench.batch import Batch, Output
+from attrlab.bench.batch import NOBODY, Batch, Output
 from attrlab.bench.language import predicting
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
@@ -39,9 +39,6 @@ CALIBRATION_ROWS = 32
 
 CPU_TOKENS, DEVICE_TOKENS = 256, 1024
 """Padded tokens of one forward pass of a representation, on the processor and elsewhere."""
-
-NOBODY = -1
-"""Owner of rows that no example asked for: the meter leaves them out."""
 
 _measured: WeakKeyDictionary[TextModel, dict[str, tuple[Sequence[Encoded], float]]] = WeakKeyDictionary()
 

@@ -8,8 +8,7 @@ Layer-wise relevance propagation is patented for commercial use. This is an impl
 equations; no patent rights are granted with it.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +18,7 @@ from torch import Tensor
 from attrlab.bench.attending import Rule
 from attrlab.bench.batch import Batch, Explained, Targets, filled
 from attrlab.bench.model import TextModel
-from attrlab.bench.states import SITES, embed, forward
+from attrlab.bench.states import SITES, embed, forward, hidden_states
 from attrlab.methods.relevance_rules import HeadRule, propagating
 
 ACTIVATIONS = ("identity", "gradient")
@@ -75,28 +74,15 @@ def layer_relevance(
         identity: Identity rule for activations, else their gradient.
     """
     inputs = embed(model, batch, "h0").detach().requires_grad_()
-    with torch.enable_grad(), propagating(model, heads, identity=identity), _hidden_states(model) as found:
+    with torch.enable_grad(), propagating(model, heads, identity=identity), hidden_states(model) as found:
         explained = targets.of(forward(model, batch, inputs, site="h0").logits, batch)
-    return _collect([inputs, *found[1:]], explained)
+    return _collect([inputs, *found], explained)
 
 
 def _collect(states: Sequence[Tensor], explained: Tensor) -> Relevance:
     gradients = torch.autograd.grad(explained.sum(), states)
     products = [(state * gradient).sum(-1) for state, gradient in zip(states, gradients, strict=True)]
     return Relevance(torch.stack(products).detach(), explained.detach())
-
-
-@contextmanager
-def _hidden_states(model: TextModel) -> Iterator[list[Tensor]]:
-    """Collects the hidden states that transformers returns, in the graph of the forward pass made in the block."""
-    config, found = model.network.config, list[Tensor]()
-    hook = model.network.base_model.register_forward_hook(lambda _m, _a, output: found.extend(output.hidden_states))
-    before, config.output_hidden_states = config.output_hidden_states, True
-    try:
-        yield found
-    finally:
-        config.output_hidden_states = before
-        hook.remove()
 
 
 def explanation(found: Relevance, size: int | None = None) -> Explained:

@@ -10,6 +10,7 @@ from tokenbatch import MINIS, attribute, collate, encode
 from attrlab.bench.attending import Record, Rule, attending
 from attrlab.bench.batch import Targets, filled
 from attrlab.bench.errors import UserError
+from attrlab.bench.states import hidden_states as states_beside_logits
 from attrlab.bench.states import states as hidden_states
 from attrlab.bench.testing import TEXTS, tiny
 from attrlab.bench.types import Encoded, Example, Word
@@ -25,7 +26,6 @@ from attrlab.methods.attention_gradients import (
     attention_gradients,
     possible,
 )
-from attrlab.methods.attention_gradients import _hidden_states as states_beside_logits
 from attrlab.methods.attention_maps import word_map, word_maps
 
 FAMILIES = pytest.mark.parametrize("mini", [*MINIS, "opt-125m-mini"])
