@@ -7,13 +7,15 @@ import numpy as np
 
 from attrlab.bench.engine import Engine, Job
 from attrlab.bench.explain import Outcome, Question, is_white_box, jobs, outcome, white_box
+from attrlab.bench.facts import MethodFacts
+from attrlab.bench.inputs import Encoded
 from attrlab.bench.model import TextModel
 from attrlab.bench.plan import FIRST, Block, Chunk, Plan, Replicate
-from attrlab.bench.registry import Component, MethodFacts
+from attrlab.bench.registry import Component
 from attrlab.bench.seeds import generator
 from attrlab.bench.session import Session
 from attrlab.bench.store import key_of, number
-from attrlab.bench.types import Encoded, Floats, Json
+from attrlab.bench.types import Floats, Json
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -44,7 +46,7 @@ def tasks(plan: Plan, block: Block, chunk: Chunk) -> list[Task]:
         wanted = [(chunk, FIRST)]
         for column in plan.columns:
             if plan.skip(block, method, column) is None and plan.again(chunk).examples:
-                wanted += [(plan.again(chunk), again) for again in plan.replicates(column.metric.facts.replicates)]
+                wanted += [(plan.again(chunk), again) for again in plan.replicates(column.metric)]
         for part, replicate in wanted:
             of = plan.attributions(block, part, method, replicate)
             key = key_of(of)

@@ -15,8 +15,8 @@ from attrlab.bench.batch import Batch, Output, Row
 from attrlab.bench.checkpoint import Checkpoint
 from attrlab.bench.encoding import Unit
 from attrlab.bench.errors import UserError
+from attrlab.bench.inputs import Encoded, Example
 from attrlab.bench.language import LanguageModel, causal_network, predicting
-from attrlab.bench.types import Encoded, Example
 
 NOTHING = -1
 """In place of a foil's token: there is no foil."""

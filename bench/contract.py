@@ -21,8 +21,9 @@ from attrlab.bench.engine import TIMED_OUT, Failure, describe, time_limit
 from attrlab.bench.errors import ContractError, UserError
 from attrlab.bench.estimate import per_example
 from attrlab.bench.explain import Outcome
+from attrlab.bench.facts import MethodFacts, MetricFacts
 from attrlab.bench.model import TextModel
-from attrlab.bench.registry import METHODS, METRICS, Component, MethodFacts, MetricFacts, load
+from attrlab.bench.registry import METHODS, METRICS, Component, load
 from attrlab.bench.score import as_score
 from attrlab.bench.testing import FAMILIES, PATIENCE, SHARPNESS, cases, examples, explain, tiny
 from attrlab.bench.types import Case, Floats, Score, drive

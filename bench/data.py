@@ -17,7 +17,7 @@ from attrlab.bench.data_catalogue import DATASETS, DatasetInfo
 from attrlab.bench.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from attrlab.bench.types import Example, Span
+    from attrlab.bench.inputs import Example, Span
 
 __all__ = ["DATASETS", "Dataset", "DatasetInfo", "load"]
 
@@ -146,7 +146,7 @@ def _folder(info: DatasetInfo, data_dir: Path | None) -> Path | None:
 
 def _marked_share(example: "Example") -> float | None:
     """Returns the share of an example's words marked by more than half of its annotators; None without words."""
-    from attrlab.bench.types import words
+    from attrlab.bench.inputs import words
 
     total = marked = 0
     for number, text in enumerate(example.texts):

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from attrlab.bench.types import Encoded, Example, Word, words
+from attrlab.bench.inputs import Encoded, Example, Word, words
 
 Unit = Literal["word", "token"]
 

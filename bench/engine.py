@@ -22,10 +22,11 @@ import torch
 
 from attrlab.bench.batch import LEAST_TOKENS, Row
 from attrlab.bench.errors import BudgetExceededError, ContractError, NotApplicableError
+from attrlab.bench.inputs import Encoded
 from attrlab.bench.model import TextModel
 from attrlab.bench.operators import OPERATORS
 from attrlab.bench.removal import removals, whole
-from attrlab.bench.types import Ask, Asker, Bools, Cost, Encoded, Floats
+from attrlab.bench.types import Ask, Asker, Bools, Cost, Floats
 
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 """Length buckets; a row is padded to the next one."""

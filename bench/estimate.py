@@ -9,10 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from attrlab.bench.facts import MethodFacts
+from attrlab.bench.inputs import words
 from attrlab.bench.operators import DRAWS
 from attrlab.bench.plan import Block, Plan
-from attrlab.bench.registry import Component, MethodFacts, load
-from attrlab.bench.types import words
+from attrlab.bench.registry import Component, load
 from attrlab.bench.zoo import BY_MINI, ModelInfo
 
 TOKENS_PER_WORD = 1.4
@@ -90,7 +91,7 @@ def _explanations(plan: Plan, block: Block, method: Component[MethodFacts]) -> i
         replicate
         for column in plan.columns
         if plan.skip(block, method, column) is None
-        for replicate in plan.replicates(column.metric.facts.replicates)
+        for replicate in plan.replicates(column.metric)
     }
     return len(block.examples) + len(again) * min(plan.suite.re_explain.examples, len(block.examples))
 

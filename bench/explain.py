@@ -13,10 +13,11 @@ import torch
 from attrlab.bench.batch import Batch, Targets
 from attrlab.bench.engine import TIMED_OUT, Engine, Failure, Job, describe, peak_memory, time_limit
 from attrlab.bench.errors import ContractError, NotApplicableError
+from attrlab.bench.inputs import Encoded
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.seeds import generator
-from attrlab.bench.types import Asker, Bools, Cost, Encoded, Estimate, Floats, Game, Ints, drive
+from attrlab.bench.types import Asker, Bools, Cost, Estimate, Floats, Game, Ints, drive
 
 WARM_UP_SECONDS = 20.0
 """Longest that a method may take to load and compile its library, on a toy game."""

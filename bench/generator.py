@@ -17,7 +17,7 @@ from random import Random
 
 from attrlab.bench import generator_words as vocabulary
 from attrlab.bench.generator_parses import parse_of
-from attrlab.bench.types import Example, Span
+from attrlab.bench.inputs import Example, Span
 
 SEED = 20240607
 PARTS = {"train": 10_000, "dev": 1000, "test": 1000}

@@ -6,7 +6,7 @@ They read nothing but the text and know nothing of how it was built.
 from collections.abc import Callable
 
 from attrlab.bench import generator_words as vocabulary
-from attrlab.bench.types import Span, TextSpans, words
+from attrlab.bench.inputs import Span, TextSpans, words
 
 _PUNCTUATION = "\"'.,;:!?"
 _POLARITY = dict.fromkeys(vocabulary.NEGATIVE, 0) | dict.fromkeys(vocabulary.POSITIVE, 1)

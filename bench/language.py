@@ -17,8 +17,8 @@ from attrlab.bench.batch import Batch
 from attrlab.bench.checkpoint import Checkpoint
 from attrlab.bench.encoding import Unit, encode
 from attrlab.bench.errors import UserError
+from attrlab.bench.inputs import Encoded, Example
 from attrlab.bench.model import TextModel
-from attrlab.bench.types import Encoded, Example
 
 _NO_LIMIT = 1 << 20
 """A length no prompt reaches: prompts are refused when they are too long, never cut."""

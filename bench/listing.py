@@ -70,7 +70,7 @@ def _metrics() -> Table:
         (
             name,
             facts.family,
-            "higher ↑" if facts.higher_is_better else "lower ↓",
+            {True: "higher ↑", False: "lower ↓", None: "describes"}[facts.higher_is_better],
             "[{:g}, {:g}]".format(*facts.bounds),
             facts.forwards,
             facts.summary,

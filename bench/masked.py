@@ -21,9 +21,10 @@ from attrlab.bench.checkpoint import Checkpoint
 from attrlab.bench.encoding import encode
 from attrlab.bench.engine import padded_length
 from attrlab.bench.errors import NotApplicableError, UserError
+from attrlab.bench.inputs import Encoded, Example
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import Question, question_generator, staying, whole
-from attrlab.bench.types import Encoded, Example, Floats, Ints
+from attrlab.bench.types import Floats, Ints
 
 TOKENS = 1024
 """Padded tokens of one forward pass, always filled up: so what is drawn does not depend on what is drawn beside it."""

@@ -16,12 +16,13 @@ from attrlab.bench.checkpoint import CARD, Checkpoint
 from attrlab.bench.data import Dataset
 from attrlab.bench.encoding import encode
 from attrlab.bench.errors import UserError
+from attrlab.bench.inputs import Example
 from attrlab.bench.masked import MaskedWords
 from attrlab.bench.operators import FILLER
 from attrlab.bench.removal import whole
 from attrlab.bench.seeds import digest
 from attrlab.bench.train import EVALUATION_ROWS, TESTED, WATCHED, Progress, Recipe, descend, one_thread, save
-from attrlab.bench.types import Example, Floats, Ints, Json
+from attrlab.bench.types import Floats, Ints, Json
 from attrlab.bench.zoo import BY_MINI
 
 RECIPE = Recipe(learning_rate=4e-3, steps=800, batch_size=64, evaluate_every=100, patience=5, good_enough=0.0)

@@ -15,7 +15,8 @@ from torch import Tensor
 from attrlab.bench.batch import Batch, Meter, Output, Row
 from attrlab.bench.encoding import Unit, encode
 from attrlab.bench.errors import UserError
-from attrlab.bench.types import Bools, Encoded, Example
+from attrlab.bench.inputs import Encoded, Example
+from attrlab.bench.types import Bools
 
 LONGEST = 4096
 """Longest input where neither the tokenizer nor the configuration states one."""

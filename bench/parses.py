@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from attrlab.bench.errors import UserError
 
 if TYPE_CHECKING:
-    from attrlab.bench.types import Example
+    from attrlab.bench.inputs import Example
 
 ROOT = -1
 """Head of a word that depends on no other."""

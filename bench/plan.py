@@ -10,11 +10,13 @@ from attrlab.bench import data
 from attrlab.bench.checkpoint import Checkpoint
 from attrlab.bench.data import Dataset
 from attrlab.bench.errors import UserError
+from attrlab.bench.facts import MethodFacts, MetricFacts
+from attrlab.bench.inputs import Example
 from attrlab.bench.operators import FILLER
-from attrlab.bench.registry import METHODS, METRICS, Component, MethodFacts, MetricFacts
+from attrlab.bench.registry import METHODS, METRICS, Component
 from attrlab.bench.store import key_of
 from attrlab.bench.suite import Suite
-from attrlab.bench.types import Example, Json
+from attrlab.bench.types import Json
 
 CALIBRATION = 256
 """Examples on which co-perturbation learns the usual spread of a model's output."""
@@ -113,10 +115,10 @@ class Plan:
         count = max(0, self.suite.re_explain.examples - chunk.start)
         return Chunk(start=chunk.start, examples=chunk.examples[:count])
 
-    def replicates(self, kind: str) -> list[Replicate]:
-        """Returns the re-explanations that a metric of this kind compares with the first one."""
-        count = {"seed": self.suite.re_explain.seeds - 1, "noise": self.suite.re_explain.draws}.get(kind, 0)
-        return [(kind, index) for index in range(1, count + 1)]
+    def replicates(self, metric: Component[MetricFacts]) -> list[Replicate]:
+        """Returns the re-explanations that a metric compares with the first one."""
+        counts = {"seed": self.suite.re_explain.seeds - 1, "noise": self.suite.re_explain.draws}
+        return [(kind, index) for kind in metric.facts.replicates for index in range(1, counts[kind] + 1)]
 
     def rows(self, column: Column, chunk: Chunk) -> Chunk:
         """Returns the examples of a slice that a column scores."""
@@ -171,26 +173,28 @@ class Plan:
             "attributions": key_of(self.attributions(block, chunk, method)),
             "replicates": [
                 key_of(self.attributions(block, part, method, replicate))
-                for replicate in self.replicates(column.metric.facts.replicates)
+                for replicate in self.replicates(column.metric)
             ],
             "metric": column.metric.key(),
             "operator": column.operator,
-            **_filling(block, column.operator),
+            **_filling(block, *column.metric.facts.operators, column.operator),
         }
 
 
 def _operators(suite: Suite, columns: Iterable[Column]) -> frozenset[str]:
-    return frozenset({suite.explain.operator, *(column.operator for column in columns if column.operator)})
+    own = {operator for column in columns for operator in column.metric.facts.operators}
+    return frozenset({suite.explain.operator, *own, *(column.operator for column in columns if column.operator)})
 
 
-def _filling(block: Block, operator: str | None) -> Json:
-    """What a random operator draws from, for a key; nothing for the others."""
-    if operator == "random":
-        return {"filling": block.calibration[1]}
-    if operator == "mlm":
+def _filling(block: Block, *operators: str | None) -> Json:
+    """What random operators draw from, for a key; nothing for the others."""
+    filling: Json = {}
+    if "random" in operators:
+        filling["filling"] = block.calibration[1]
+    if "mlm" in operators:
         assert block.filler is not None
-        return {"filling": block.filler.hash}
-    return {}
+        filling["filling" if "random" not in operators else "filler"] = block.filler.hash
+    return filling
 
 
 def make(

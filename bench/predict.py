@@ -4,10 +4,11 @@ import numpy as np
 
 from attrlab.bench.engine import Engine, Job
 from attrlab.bench.errors import UserError
+from attrlab.bench.inputs import Encoded
 from attrlab.bench.plan import Chunk
 from attrlab.bench.session import Session
 from attrlab.bench.store import key_of
-from attrlab.bench.types import Ask, Asker, Encoded, Floats, Json
+from attrlab.bench.types import Ask, Asker, Floats, Json
 
 
 def predict(session: Session, chunk: Chunk) -> list[Json]:

@@ -16,10 +16,11 @@ from attrlab.bench.batch import Batch, Output
 from attrlab.bench.checkpoint import Checkpoint
 from attrlab.bench.encoding import Unit
 from attrlab.bench.errors import NotApplicableError, UserError
+from attrlab.bench.inputs import Encoded, Example
 from attrlab.bench.language import is_causal
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
-from attrlab.bench.types import Encoded, Example, Ints
+from attrlab.bench.types import Ints
 
 LONGEST_ANSWER = 30
 """Tokens of the longest span that can be predicted, as is usual on SQuAD."""

@@ -6,9 +6,10 @@ import numpy as np
 
 from attrlab.bench.batch import Row
 from attrlab.bench.errors import ContractError, UserError
+from attrlab.bench.inputs import Encoded
 from attrlab.bench.model import TextModel
 from attrlab.bench.seeds import generator
-from attrlab.bench.types import Bools, Encoded
+from attrlab.bench.types import Bools
 
 Question = tuple[Bools, int]
 """Which units stay, ``(n_units,)``, and the draw."""

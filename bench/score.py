@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from attrlab.bench.engine import Failure, Job, describe
+from attrlab.bench.facts import MethodFacts
 from attrlab.bench.plan import Chunk, Column
-from attrlab.bench.registry import Component, MethodFacts
+from attrlab.bench.registry import Component
 from attrlab.bench.seeds import generator
 from attrlab.bench.session import Session
 from attrlab.bench.store import FAILED, key_of, number
-from attrlab.bench.types import Case, Cost, Json, Score
+from attrlab.bench.types import Case, Cost, Json, Replica, Score
 
 TIE_ORDERS = 5
 """Permutations over which metrics average where many scores are equal (metrics spec 0.3)."""
@@ -113,7 +114,10 @@ def _case(session: Session, task: _Task, prediction: Json, rows: Sequence[Json])
         operator=task.column.operator,
         rationales=None if marked is None else np.array(marked, dtype=bool),
         rationale_share=session.block.dataset.rationale_share,
-        replicates=tuple(np.array(other["scores"], dtype=np.float64) for other in rows[1:]),
+        replicates=tuple(
+            Replica(kind=kind, index=index, scores=np.array(other["scores"], dtype=np.float64))
+            for (kind, index), other in zip(session.plan.replicates(task.column.metric), rows[1:], strict=True)
+        ),
         cost=Cost(**{name: row[name] for name in Cost.__dataclass_fields__}),
     )
 

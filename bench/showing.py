@@ -17,13 +17,13 @@ from attrlab.bench.continuation import ContinuationModel, Prompt, load_continuat
 from attrlab.bench.engine import Engine
 from attrlab.bench.errors import UserError
 from attrlab.bench.explain import Outcome, Question, outcomes
+from attrlab.bench.inputs import Encoded, Example
 from attrlab.bench.model import TextModel
 from attrlab.bench.questions import QuestionModel, load_question_model
 from attrlab.bench.registry import METHODS
 from attrlab.bench.removal import whole
 from attrlab.bench.scalars import scalar
 from attrlab.bench.store import write_text
-from attrlab.bench.types import Encoded, Example
 
 SUPPORT, AGAINST, MAGNITUDE = (58, 124, 216), (222, 99, 66), (128, 90, 200)
 """Colours for words that support the class, speak against it, and for scores without a sign."""

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from attrlab.bench.data_catalogue import DatasetInfo
 from attrlab.bench.errors import UserError, unknown
-from attrlab.bench.types import Example, Span, words
+from attrlab.bench.inputs import Example, Span, words
 
 HUB_PARTS = {"train": "train", "dev": "validation", "test": "test"}
 HUB_SECONDS = 5.0

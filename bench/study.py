@@ -17,12 +17,13 @@ from attrlab.bench import command, executor, plan, record, session
 from attrlab.bench import run as runner
 from attrlab.bench import suite as suites
 from attrlab.bench.errors import UserError, unknown
+from attrlab.bench.inputs import Encoded, Example, words
 from attrlab.bench.model import TextModel
 from attrlab.bench.plan import Block, Plan
 from attrlab.bench.registry import METHODS, load
 from attrlab.bench.removal import whole
 from attrlab.bench.store import write_json, write_text, writing
-from attrlab.bench.types import SCHEMA, Encoded, Example, Json, words
+from attrlab.bench.types import SCHEMA, Json
 
 MODELS = ("bert-base-mini", "gpt2-mini", "opt-125m-mini")
 LAMBDAS = (0.02, 0.1, 0.3, 0.6, 1.0, 3.0, 10.0, 30.0)

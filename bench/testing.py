@@ -9,8 +9,9 @@ import numpy as np
 from attrlab.bench import minis
 from attrlab.bench.engine import Engine
 from attrlab.bench.explain import Outcome, Question, outcomes
+from attrlab.bench.inputs import Example
 from attrlab.bench.model import TextModel
-from attrlab.bench.types import Case, Cost, Example, Floats
+from attrlab.bench.types import Case, Cost, Floats, Replica
 from attrlab.bench.zoo import BY_MINI
 
 TEXTS = (
@@ -92,6 +93,9 @@ def _case(scores: Floats, rng: np.random.Generator) -> Case:
         operator="delete",
         rationales=marked,
         rationale_share=0.2,
-        replicates=(scores + rng.normal(size=len(scores)), scores.copy()),
+        replicates=(
+            Replica(kind="seed", index=1, scores=scores + rng.normal(size=len(scores))),
+            Replica(kind="seed", index=2, scores=scores.copy()),
+        ),
         cost=Cost(seconds=0.1, forwards=10),
     )

@@ -22,10 +22,11 @@ from attrlab.bench.batch import Row
 from attrlab.bench.checkpoint import CARD, Checkpoint
 from attrlab.bench.data import Dataset
 from attrlab.bench.errors import UserError
+from attrlab.bench.inputs import Example
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.seeds import digest
-from attrlab.bench.types import Example, Json
+from attrlab.bench.types import Json
 from attrlab.bench.zoo import BY_MINI, FineTuning, ModelInfo
 
 RECIPE_VERSION = 1

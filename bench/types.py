@@ -1,7 +1,6 @@
 """The records that methods, metrics and the harness exchange. NumPy only: this module never imports torch."""
 
 import math
-import re
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -11,131 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from attrlab.bench import operators
-from attrlab.bench.errors import UserError
-from attrlab.bench.parses import Parse, check_parses
 from attrlab.bench.scalars import scalar
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
-Span = tuple[int, int]
-"""Half-open character range ``[start, end)`` of one text."""
-
-TextSpans = tuple[tuple[Span, ...], ...]
-"""Spans of one annotator: one tuple of spans per text of the example."""
-
 SCHEMA = 1
 """Version of everything that is stored; part of every key."""
-
-
-def words(text: str) -> tuple[Span, ...]:
-    r"""Returns the spans of the maximal runs of non-white-space characters (methods spec 0.5).
-
-    >>> words("not  good")
-    ((0, 3), (5, 9))
-    """
-    return tuple(match.span() for match in re.finditer(r"\S+", text))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """One input of a data set.
-
-    Attributes:
-        id: Unique and stable inside its data set part.
-        texts: One text, or two for a pair task. An empty text is allowed (it is skipped with a reason).
-        label: Index into the data set's label names, or None where the source has none.
-        rationales: Per annotator, per text, the character spans that justify ``label``; None where nobody
-            annotated. An annotator who marked nothing is an annotator with empty tuples.
-        parses: Per text its dependency parse, or None; None where no text has one.
-
-    Raises:
-        UserError: If a rationale span lies outside its text, or there are not one or two texts.
-    """
-
-    id: str
-    texts: tuple[str, ...]
-    label: int | None
-    rationales: tuple[TextSpans, ...] | None = None
-    parses: tuple[Parse | None, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if len(self.texts) not in (1, 2):
-            raise UserError(f"example {self.id!r}: {len(self.texts)} texts; one or two are allowed")
-        for per_text in self.rationales or ():
-            if len(per_text) != len(self.texts):
-                raise UserError(f"example {self.id!r}: a rationale marks {len(per_text)} texts of {len(self.texts)}")
-            for text, spans in zip(self.texts, per_text, strict=True):
-                self._check_spans(text, spans)
-        check_parses(self.texts, self.parses)
-
-    def _check_spans(self, text: str, spans: tuple[Span, ...]) -> None:
-        for start, end in spans:
-            if not 0 <= start < end <= len(text):
-                raise UserError(
-                    f"example {self.id!r}: rationale span [{start}, {end}) is outside the text "
-                    f"of {len(text)} characters; give 0 <= start < end <= {len(text)}"
-                )
-
-
-class Word(NamedTuple):
-    """A canonical word: which text of the example it is in, and its span there."""
-
-    text: int
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Encoded:
-    """One example as a model's tokenizer sees it.
-
-    Attributes:
-        example: The example.
-        ids: Token ids with special tokens, ``(n_tokens,)``.
-        segments: Segment ids (all 0 where the model has none), ``(n_tokens,)``.
-        special: True for tokens added by the tokenizer's template: never attributed, never erased.
-        units: Index of the unit each token belongs to, -1 for special tokens, ``(n_tokens,)``.
-        words: The canonical word of each unit; at token level the word that holds the token. ``(n_units,)``
-        dropped: Number of words lost by truncation to the model's length.
-        marks: What the model's head reads beside the ids, ``(K, n_tokens)``; None for classifiers.
-    """
-
-    example: Example
-    ids: Ints
-    segments: Ints
-    special: Bools
-    units: Ints
-    words: tuple[Word, ...]
-    dropped: int = 0
-    marks: Ints | None = None
-
-    @property
-    def n_units(self) -> int:
-        """Number of units that can be attributed (m in the specification)."""
-        return len(self.words)
-
-    @property
-    def readings(self) -> tuple[str, ...]:
-        """What each unit reads, ``(n_units,)``; at token level the whole word that holds the token."""
-        return tuple(self.example.texts[word.text][word.start : word.end] for word in self.words)
-
-    def rationale(self, spans: TextSpans) -> Bools:
-        """Returns which units a rationale covers, ``(n_units,)``.
-
-        A word is covered if the rationale overlaps it in a character but space and punctuation (metrics spec 4.1).
-        """
-        covered = [
-            any(
-                char.isalnum()
-                for start, end in spans[word.text]
-                for char in self.example.texts[word.text][max(start, word.start) : min(end, word.end)]
-            )
-            for word in self.words
-        ]
-        return np.array(covered, dtype=bool)
-
 
 Ask = operators.Ask
 
@@ -209,6 +91,28 @@ class Score(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Replica:
+    """An explanation made again, with something changed: the seed, the input or the model.
+
+    Attributes:
+        kind: What was changed, one of the kinds of ``bench.replicas``.
+        index: Which change of that kind, from 1.
+        scores: Attribution per unit of the input that was explained, all finite.
+        units: Per unit of that input, the unit of the example that it stands for, -1 for a substituted one; None where
+            the units are the same.
+        distance: L2 distance of the word embeddings from those of the example, NaN where ids or model were changed.
+        kept: Whether the model predicts the same class as on the example.
+    """
+
+    kind: str
+    index: int
+    scores: Floats
+    units: Ints | None = None
+    distance: float = math.nan
+    kept: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Case:
     """Everything a metric may look at for one example and one attribution.
 
@@ -222,7 +126,7 @@ class Case:
         operator: Removal operator under which an erasure metric is asked; None for the others.
         rationales: Units marked by each annotator, ``(n_annotators, n_units)``; None where nobody annotated.
         rationale_share: Mean share of rationale words over the data set part, for ``avg_k``; None without.
-        replicates: Attributions of the same example and target under other seeds or noised inputs.
+        replicates: The same example explained again with something changed, see :class:`Replica`.
         cost: Cost of the attribution.
     """
 
@@ -234,7 +138,7 @@ class Case:
     operator: str | None = None
     rationales: Bools | None = None
     rationale_share: float | None = None
-    replicates: tuple[Floats, ...] = ()
+    replicates: tuple[Replica, ...] = ()
     cost: Cost = field(default_factory=Cost)
 
     @property

@@ -80,7 +80,7 @@ class MetricCard:
     id: str
     family: str = ""
     summary: str = ""
-    higher_is_better: bool
+    higher_is_better: bool | None
     bounds: tuple[float | None, ...] = (None, None)
     comparable: str = ""
     reference: str = ""

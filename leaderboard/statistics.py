@@ -212,12 +212,14 @@ def brief(text: str, limit: int = 240) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
-def verdict(found: Aggregate, floor: Aggregate, higher_is_better: bool) -> str | None:
+def verdict(found: Aggregate, floor: Aggregate, higher_is_better: bool | None) -> str | None:
     """Returns ``better`` or ``worse`` than the floor if the intervals are disjoint, else ``unclear``.
 
-    None where one of the two has no interval.
+    None where one of the two has no interval, or the metric no direction.
     """
     if found.ci_low is None or found.ci_high is None or floor.ci_low is None or floor.ci_high is None:
+        return None
+    if higher_is_better is None:
         return None
     if found.ci_low > floor.ci_high:
         return "better" if higher_is_better else "worse"

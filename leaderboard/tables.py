@@ -185,8 +185,8 @@ def shown(found: Aggregate) -> tuple[str, str]:
 
 
 def arrow(board: Board, column: Column) -> str:
-    """Returns the direction of a column as an arrow."""
-    return "↑" if board.metric(column.metric).higher_is_better else "↓"
+    """Returns the direction of a column as an arrow; empty for a metric that only describes."""
+    return {True: "↑", False: "↓", None: ""}[board.metric(column.metric).higher_is_better]
 
 
 def setting(board: Board, column: Column) -> str:

@@ -23,6 +23,8 @@ from attrlab.leaderboard.template import fill
 
 Pairs = list[tuple[str, str]]
 
+DIRECTIONS = {True: "Higher is better.", False: "Lower is better.", None: "It only describes."}
+
 _MINUS = str.maketrans("-", "\N{MINUS SIGN}")
 
 
@@ -156,7 +158,7 @@ def _head(board: Board, column: Column) -> dict[str, Any]:
         "metric": metric,
         "setting": setting(board, column),
         "arrow": arrow(board, column),
-        "title": f"{metric.summary}. {'Higher' if metric.higher_is_better else 'Lower'} is better.",
+        "title": f"{metric.summary}. {DIRECTIONS[metric.higher_is_better]}",
         "name": heading(board, column),
     }
 

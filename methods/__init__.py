@@ -4,7 +4,7 @@ Formulas of cost count rows per example in m (units), t (tokens that can be attr
 own parameters; entries marked as a bound may cost less.
 """
 
-from attrlab.bench.registry import MethodFacts
+from attrlab.bench.facts import MethodFacts
 from attrlab.methods._answers import FROM_ANSWERS
 from attrlab.methods._gradients import FROM_GRADIENTS
 from attrlab.methods._inside import FROM_INSIDE

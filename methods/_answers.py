@@ -1,6 +1,6 @@
 """Catalogue, part 1: controls, and methods that only see the answers of the model."""
 
-from attrlab.bench.registry import MethodFacts
+from attrlab.bench.facts import MethodFacts
 
 FROM_ANSWERS: dict[str, MethodFacts] = {
     "random": MethodFacts(

@@ -1,6 +1,6 @@
 """Catalogue, part 2: gradients at the word embeddings, at one point or along a path."""
 
-from attrlab.bench.registry import MethodFacts
+from attrlab.bench.facts import MethodFacts
 
 FROM_GRADIENTS: dict[str, MethodFacts] = {
     "g_avg": MethodFacts(

@@ -1,6 +1,6 @@
 """Catalogue, part 3: attention, relevance, hidden states, noise."""
 
-from attrlab.bench.registry import MethodFacts
+from attrlab.bench.facts import MethodFacts
 
 FROM_INSIDE: dict[str, MethodFacts] = {
     "attention_last": MethodFacts(

@@ -7,9 +7,10 @@ import numpy.typing as npt
 import torch
 
 from attrlab.bench.attending import Record, attending
+from attrlab.bench.inputs import Encoded
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
-from attrlab.bench.types import Encoded, Floats
+from attrlab.bench.types import Floats
 
 
 class WordMap(NamedTuple):

@@ -9,8 +9,9 @@ import torch
 
 from attrlab.bench.batch import Batch, Explained, Targets
 from attrlab.bench.errors import NotApplicableError
+from attrlab.bench.facts import MethodFacts
 from attrlab.bench.model import TextModel
-from attrlab.bench.registry import METHODS, Component, MethodFacts
+from attrlab.bench.registry import METHODS, Component
 from attrlab.bench.types import Asker, Estimate, Floats, Game
 
 DIRECTIONS = ("first", "last")

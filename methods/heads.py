@@ -22,11 +22,12 @@ from attrlab.bench.attending import Rule, attending
 from attrlab.bench.batch import NOBODY
 from attrlab.bench.checkpoint import cache_dir
 from attrlab.bench.errors import NotApplicableError
+from attrlab.bench.inputs import Encoded
 from attrlab.bench.model import TextModel
 from attrlab.bench.parses import ROOT
 from attrlab.bench.removal import whole
 from attrlab.bench.seeds import digest
-from attrlab.bench.types import Encoded, Floats, Ints
+from attrlab.bench.types import Floats, Ints
 
 RELATIONS = ("nsubj", "obj", "amod", "advmod")
 """Relations a head may follow; their subtypes (``nsubj:pass``) count with them."""

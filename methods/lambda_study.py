@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from attrlab.bench.engine import padded_length
+from attrlab.bench.inputs import Encoded
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.seeds import generator
-from attrlab.bench.types import Bools, Encoded, Floats, Ints, Json
+from attrlab.bench.types import Bools, Floats, Ints, Json
 from attrlab.methods.co_perturbation import CoPerturbation, attribution, capped, diagnostics, pose
 from attrlab.methods.noise import noise_like
 from attrlab.methods.tolerance import Deviation, Problem, Settings, Solution, deviation, optimise, sweep

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from attrlab.bench.batch import NOBODY, Batch, Output
+from attrlab.bench.inputs import Encoded
 from attrlab.bench.language import predicting
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.states import check_layer, check_site, embed, forward, states
-from attrlab.bench.types import Encoded
 
 Phi = Callable[[Tensor, Tensor], Tensor]
 """Maps what enters at the noise site (R, L, d), for the given rows (R,) of a batch, to representations (R, D)."""

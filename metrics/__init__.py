@@ -8,7 +8,7 @@ A metric is a class whose constructor takes its parameters and that has
 Importing this module imports no metric: ``where`` is resolved on first use.
 """
 
-from attrlab.bench.registry import MetricFacts
+from attrlab.bench.facts import MetricFacts
 
 CATALOGUE: dict[str, MetricFacts] = {
     "comprehensiveness": MetricFacts(
@@ -80,7 +80,7 @@ CATALOGUE: dict[str, MetricFacts] = {
         summary="Mean Spearman correlation between explanations under different seeds",
         higher_is_better=True,
         bounds=(-1.0, 1.0),
-        replicates="seed",
+        replicates=("seed",),
         comparable="methods and models",
         reference="Visani et al. 2022, Statistical stability indices for LIME; metrics spec 5.4",
     ),
@@ -91,7 +91,7 @@ CATALOGUE: dict[str, MetricFacts] = {
         higher_is_better=False,
         bounds=(0.0, float("inf")),
         needs=("embeddings",),
-        replicates="noise",
+        replicates=("noise",),
         comparable="methods and models",
         reference="Yeh et al. 2019, On the (In)fidelity and Sensitivity of Explanations, definition 3",
     ),

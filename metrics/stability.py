@@ -67,7 +67,7 @@ class SeedConsistency:
             return Score.undefined("only one word" if case.n_units else NO_WORDS)
         if not case.replicates:
             return Score.undefined(NO_REPLICATES)
-        value = mean_pairwise_spearman([case.scores, *case.replicates])
+        value = mean_pairwise_spearman([case.scores, *(again.scores for again in case.replicates)])
         return Score.undefined("all scores are equal under some seed") if np.isnan(value) else Score(value)
 
 
@@ -85,4 +85,4 @@ class NoiseStability:
             return Score.undefined(NO_WORDS)
         if not case.replicates:
             return Score.undefined(NO_REPLICATES)
-        return Score(sensitivity_max(case.scores, case.replicates))
+        return Score(sensitivity_max(case.scores, [again.scores for again in case.replicates]))

@@ -7,11 +7,11 @@ import transformers
 from attrlab.bench.continuation import ContinuationModel, Prompt
 from attrlab.bench.engine import Engine
 from attrlab.bench.explain import Question, outcomes
+from attrlab.bench.inputs import Example
 from attrlab.bench.questions import QuestionModel
 from attrlab.bench.registry import METHODS
 from attrlab.bench.removal import whole
 from attrlab.bench.testing import tiny
-from attrlab.bench.types import Example
 from attrlab.bench.zoo import BY_MINI
 
 DECODERS = ("gpt2-mini", "opt-125m-mini", "opt-350m-mini")

@@ -22,6 +22,7 @@ ARROWS = {
     "metrics": {"attrlab.bench", "attrlab.metrics"},
     "leaderboard": {
         "attrlab.bench.errors",
+        "attrlab.bench.inputs",
         "attrlab.bench.store",
         "attrlab.bench.types",
         "attrlab.leaderboard",

@@ -24,10 +24,10 @@ from attrlab.bench.contract import quick
 from attrlab.bench.engine import Engine, peak_memory
 from attrlab.bench.explain import Question, outcomes
 from attrlab.bench.generator import lexicon
+from attrlab.bench.inputs import Example
 from attrlab.bench.model import TextModel
 from attrlab.bench.registry import METHODS
 from attrlab.bench.testing import TEXTS
-from attrlab.bench.types import Example
 from attrlab.bench.zoo import ZOO, ModelInfo
 
 SENTENCE = "A dull film that nobody should watch."

@@ -9,7 +9,8 @@ import json
 import sys
 from pathlib import Path
 
-from attrlab.bench.registry import METHODS, MethodFacts
+from attrlab.bench.facts import MethodFacts
+from attrlab.bench.registry import METHODS
 from attrlab.bench.types import Json
 
 README = Path(__file__).parents[2] / "README.md"

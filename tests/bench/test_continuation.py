@@ -11,10 +11,11 @@ from attrlab.bench.batch import Targets
 from attrlab.bench.continuation import ContinuationModel, Prompt, load_continuation_model
 from attrlab.bench.engine import Engine, Job
 from attrlab.bench.errors import UserError
+from attrlab.bench.inputs import Example
 from attrlab.bench.registry import METRICS
 from attrlab.bench.removal import remove
 from attrlab.bench.testing import TEXTS, tiny
-from attrlab.bench.types import Case, Example
+from attrlab.bench.types import Case
 
 PHRASES = (" the film", " the plot", " not good")
 """Continuations of as many tokens as each other, with any tokenizer of the minis: see the first test."""

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from attrlab.bench.data import DATASETS, Dataset, load
 from attrlab.bench.errors import UserError
+from attrlab.bench.inputs import Example, words
 from attrlab.bench.registry import load as load_object
-from attrlab.bench.types import Example, words
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not SHARED.is_dir(), reason="the prepared data are not beside the checkout")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from attrlab.bench import minis
 from attrlab.bench.encoding import encode
+from attrlab.bench.inputs import Encoded, Example, words
 from attrlab.bench.removal import remove, whole
 from attrlab.bench.testing import FAMILIES, tiny
-from attrlab.bench.types import Encoded, Example, words
 
 TOKENIZERS = Path(__file__).parents[3] / "shared" / "data" / "tokenizers"
 

@@ -15,11 +15,12 @@ from attrlab.bench.contract import TOLERANCE, quick
 from attrlab.bench.engine import LENGTHS, Engine, Job, time_limit
 from attrlab.bench.errors import BudgetExceededError
 from attrlab.bench.explain import Question, jobs
+from attrlab.bench.inputs import Encoded, Example
 from attrlab.bench.model import TextModel
 from attrlab.bench.registry import METHODS
 from attrlab.bench.removal import remove
 from attrlab.bench.testing import FAMILIES, TEXTS, examples, explain
-from attrlab.bench.types import Ask, Asker, Bools, Encoded, Example, Floats, Game
+from attrlab.bench.types import Ask, Asker, Bools, Floats, Game
 
 tiny = partial(testing.tiny, sharpness=testing.SHARPNESS)
 

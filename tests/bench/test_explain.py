@@ -11,9 +11,10 @@ from attrlab.bench.batch import Batch, Explained, Targets
 from attrlab.bench.engine import Engine
 from attrlab.bench.errors import ContractError, NotApplicableError
 from attrlab.bench.explain import Question, check_scores, jobs, outcomes, white_box
+from attrlab.bench.inputs import Example
 from attrlab.bench.model import TextModel
 from attrlab.bench.testing import FAMILIES, examples, explain, tiny
-from attrlab.bench.types import Asker, Estimate, Example, Game
+from attrlab.bench.types import Asker, Estimate, Game
 
 
 class Positions:

@@ -9,7 +9,7 @@ from attrlab.bench import generator, generator_words
 from attrlab.bench.data import load
 from attrlab.bench.generator import PARTS, finish
 from attrlab.bench.generator_rules import label_of
-from attrlab.bench.types import words
+from attrlab.bench.inputs import words
 
 TASKS = ("lexicon", "shortcut", "and_pair", "pairs")
 OPINIONS = {*generator_words.POSITIVE, *generator_words.NEGATIVE}

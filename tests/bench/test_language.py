@@ -11,10 +11,10 @@ import transformers
 from attrlab.bench import checkpoint, testing
 from attrlab.bench.batch import Batch
 from attrlab.bench.errors import UserError
+from attrlab.bench.inputs import Example
 from attrlab.bench.language import LanguageModel, load_language_model, predicting
 from attrlab.bench.removal import delete, whole
 from attrlab.bench.testing import TEXTS, tiny
-from attrlab.bench.types import Example
 from attrlab.bench.zoo import BY_MINI
 
 DECODERS = ("gpt2-mini", "opt-125m-mini", "opt-350m-mini")

@@ -19,12 +19,12 @@ from scipy.stats import chisquare
 from attrlab.bench import checkpoint as checkpoints
 from attrlab.bench import data, masked, masked_mini, minis, plan, suite
 from attrlab.bench.errors import NotApplicableError, UserError
+from attrlab.bench.inputs import Encoded, Example
 from attrlab.bench.masked import MaskedWords
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import remove
 from attrlab.bench.testing import FAMILIES, TEXTS, examples, tiny
 from attrlab.bench.train import save
-from attrlab.bench.types import Encoded, Example
 from attrlab.bench.zoo import BY_MINI
 
 BERT = BY_MINI["bert-base-mini"]

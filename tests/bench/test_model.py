@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from attrlab.bench import minis, testing
 from attrlab.bench.batch import Targets
 from attrlab.bench.errors import UserError
+from attrlab.bench.inputs import Example
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.scalars import SCALARS, explained, scalar
 from attrlab.bench.testing import FAMILIES, TEXTS, examples
-from attrlab.bench.types import Example
 from attrlab.bench.zoo import BY_MINI
 
 tiny = partial(testing.tiny, sharpness=testing.SHARPNESS)

@@ -16,12 +16,13 @@ from attrlab.bench.attending import Record, attending
 from attrlab.bench.engine import Engine, Job
 from attrlab.bench.errors import UserError
 from attrlab.bench.explain import Question, jobs
+from attrlab.bench.inputs import Encoded, Example
 from attrlab.bench.model import TextModel
 from attrlab.bench.operators import DRAWS, OPERATORS, Ask
 from attrlab.bench.removal import FIXED, Unigram, removals, remove, whole
 from attrlab.bench.scalars import scalar
 from attrlab.bench.testing import FAMILIES, TEXTS, examples, tiny
-from attrlab.bench.types import Bools, Case, Encoded, Example, Floats, Game, drive
+from attrlab.bench.types import Bools, Case, Floats, Game, drive
 from attrlab.bench.zoo import BY_MINI
 from attrlab.methods.removal import LeaveOneOut
 

@@ -11,8 +11,8 @@ from attrlab.bench import generator, generator_parses
 from attrlab.bench.errors import UserError
 from attrlab.bench.generator_parses import parse_of
 from attrlab.bench.generator_words import GRAMMAR
+from attrlab.bench.inputs import Example, words
 from attrlab.bench.parses import ROOT, Node, Parse, attach, load_conllu
-from attrlab.bench.types import Example, words
 
 
 def row(number, form, head="_", relation="_", misc="_"):

@@ -9,11 +9,12 @@ from otherheads import QUESTIONS, asked, batch_of, explained, network, questions
 
 from attrlab.bench.engine import Engine, Job
 from attrlab.bench.errors import UserError
+from attrlab.bench.inputs import Example
 from attrlab.bench.questions import LONGEST_ANSWER, load_question_model
 from attrlab.bench.registry import METHODS, METRICS
 from attrlab.bench.removal import remove
 from attrlab.bench.testing import FAMILIES, TEXTS, tiny
-from attrlab.bench.types import Case, Example
+from attrlab.bench.types import Case
 
 ASKED = "what was wonderful"
 EXAMPLES = [asked(ASKED, text, str(index)) for index, text in enumerate(TEXTS)]

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attrlab.bench.errors import UserError
-from attrlab.bench.registry import METHODS, METRICS, MethodFacts
+from attrlab.bench.facts import MethodFacts
+from attrlab.bench.registry import METHODS, METRICS
 
 
 def test_parameters_are_typed_sorted_and_defaults_left_out():

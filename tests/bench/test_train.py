@@ -14,9 +14,9 @@ from attrlab.bench import data, minis, train
 from attrlab.bench.batch import Row
 from attrlab.bench.data import Dataset
 from attrlab.bench.errors import UserError
+from attrlab.bench.inputs import Example
 from attrlab.bench.model import TextModel
 from attrlab.bench.testing import FAMILIES, TEXTS, tiny
-from attrlab.bench.types import Example
 from attrlab.bench.zoo import BY_MINI
 
 MINI = "gpt2-mini"

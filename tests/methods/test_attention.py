@@ -10,10 +10,10 @@ from tokenbatch import MINIS, attribute, collate, encode
 from attrlab.bench.attending import Record, Rule, attending
 from attrlab.bench.batch import Targets, filled
 from attrlab.bench.errors import UserError
+from attrlab.bench.inputs import Encoded, Example, Word
 from attrlab.bench.states import hidden_states as states_beside_logits
 from attrlab.bench.states import states as hidden_states
 from attrlab.bench.testing import TEXTS, tiny
-from attrlab.bench.types import Encoded, Example, Word
 from attrlab.methods import attention
 from attrlab.methods.attention import AttentionAll, AttentionLast, AttentionRollout
 from attrlab.methods.attention_gradients import (

@@ -15,9 +15,9 @@ from attrlab.bench import generator
 from attrlab.bench.attending import Record, attending
 from attrlab.bench.batch import Targets
 from attrlab.bench.errors import NotApplicableError
+from attrlab.bench.inputs import Example
 from attrlab.bench.parses import Node, Parse
 from attrlab.bench.testing import TEXTS, tiny
-from attrlab.bench.types import Example
 from attrlab.bench.zoo import BY_MINI
 from attrlab.methods import heads
 from attrlab.methods.heads import RELATIONS, count_heads, head_counts

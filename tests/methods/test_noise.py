@@ -7,11 +7,11 @@ import transformers
 from tokenbatch import MINIS, attribute, collate, encode, same_scores
 
 from attrlab.bench.errors import UserError
+from attrlab.bench.inputs import Example
 from attrlab.bench.language import LanguageModel
 from attrlab.bench.registry import METHODS
 from attrlab.bench.states import embed
 from attrlab.bench.testing import SHARPNESS, TEXTS, tiny
-from attrlab.bench.types import Example
 from attrlab.methods import noise
 from attrlab.methods.noise import (
     Moments,

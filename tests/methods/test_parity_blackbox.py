@@ -16,9 +16,9 @@ from toygames import curved, estimate, explain, subsets
 from attrlab.bench.batch import Row
 from attrlab.bench.engine import Engine
 from attrlab.bench.explain import Question, outcomes
+from attrlab.bench.inputs import Example
 from attrlab.bench.model import TextModel
 from attrlab.bench.testing import SHARPNESS, TEXTS, tiny
-from attrlab.bench.types import Example
 from attrlab.methods.exact_shapley import ExactShapley
 from attrlab.methods.kernel_shap import KernelShap
 from attrlab.methods.lime import fit

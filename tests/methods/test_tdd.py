@@ -14,9 +14,10 @@ from toygames import game
 from attrlab.bench.batch import Targets
 from attrlab.bench.engine import Engine
 from attrlab.bench.explain import Question, outcomes
+from attrlab.bench.inputs import Example
 from attrlab.bench.language import LanguageModel
 from attrlab.bench.testing import SHARPNESS, TEXTS, tiny
-from attrlab.bench.types import Example, drive
+from attrlab.bench.types import drive
 from attrlab.methods.tdd import TddBackward, TddBidirectional, TddForward, TruncationPrefix, TruncationSuffix
 
 DIRECTIONS = (TddForward, TddBackward, TddBidirectional)

@@ -7,10 +7,10 @@ import torch
 
 from attrlab.bench.batch import Batch, Explained, Targets
 from attrlab.bench.contract import quick
+from attrlab.bench.inputs import Encoded, Example
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.testing import TEXTS
-from attrlab.bench.types import Encoded, Example
 from attrlab.methods import CATALOGUE
 
 MINIS = ("bert-base-mini", "gpt2-mini", "opt-350m-mini")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attrlab.bench.registry import METRICS
-from attrlab.bench.types import Case, Cost, drive
+from attrlab.bench.types import Case, Cost, Replica, drive
 from attrlab.metrics import CATALOGUE
 
 VARIANTS = [
@@ -51,7 +51,10 @@ def cases(draw):
         operator="delete",
         rationales=freeze(marks) if draw(st.booleans()) else None,
         rationale_share=draw(st.sampled_from([None, 0.0, 0.3, 1.0])),
-        replicates=tuple(freeze(vector.copy()) for vector in vectors[1:]),
+        replicates=tuple(
+            Replica(kind="seed", index=index, scores=freeze(vector.copy()))
+            for index, vector in enumerate(vectors[1:], 1)
+        ),
         cost=Cost(seconds=0.5, forwards=m),
     )
 
@@ -103,9 +106,15 @@ def test_renaming_the_units_changes_nothing(name, case, random):
         scores=case.scores[order],
         tie_orders=new_name[case.tie_orders.astype(int)],
         rationales=None if case.rationales is None else case.rationales[:, order],
-        replicates=tuple(vector[order] for vector in case.replicates),
+        replicates=tuple(replace(again, scores=again.scores[order]) for again in case.replicates),
     )
     assert same(run(name, renamed, random_answers(new_name)), run(name, case))
+
+
+def transformed(case, transform):
+    """Returns the case with every explanation in it transformed."""
+    again = tuple(replace(one, scores=transform(one.scores)) for one in case.replicates)
+    return replace(case, scores=transform(case.scores), replicates=again)
 
 
 @pytest.mark.parametrize("name", RANK)
@@ -113,9 +122,7 @@ def test_renaming_the_units_changes_nothing(name, case, random):
 @settings(deadline=None, max_examples=20)
 @given(case=cases())
 def test_an_increasing_transform_that_keeps_the_sign_changes_no_rank_metric(name, transform, case):
-    changed = replace(
-        case, scores=transform(case.scores), replicates=tuple(transform(vector) for vector in case.replicates)
-    )
+    changed = transformed(case, transform)
     assert same(run(name, changed), run(name, case))
 
 
@@ -123,7 +130,7 @@ def test_an_increasing_transform_that_keeps_the_sign_changes_no_rank_metric(name
 @given(case=cases())
 def test_noise_stability_does_not_depend_on_the_scale_of_the_scores(case):
     if case.scores.any():
-        changed = replace(case, scores=7 * case.scores, replicates=tuple(7 * vector for vector in case.replicates))
+        changed = transformed(case, lambda scores: 7 * scores)
         assert same(run("noise_stability", changed), run("noise_stability", case))
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from attrlab.bench.types import Case, Cost
+from attrlab.bench.types import Case, Cost, Replica
 from attrlab.metrics.cost import Forwards, Seconds
 from attrlab.metrics.stability import NoiseStability, SeedConsistency, mean_pairwise_spearman, spearman
 
@@ -22,7 +22,10 @@ def make(scores, *replicates):
         target=0,
         label=0,
         tie_orders=np.arange(len(scores))[None],
-        replicates=tuple(np.array(replicate, dtype=float) for replicate in replicates),
+        replicates=tuple(
+            Replica(kind="seed", index=index, scores=np.array(replicate, dtype=float))
+            for index, replicate in enumerate(replicates, 1)
+        ),
     )
 
 

@@ -22,10 +22,11 @@ from scipy.stats import bootstrap, spearmanr
 from torch import Tensor
 
 from attrlab.bench import train
+from attrlab.bench.inputs import Encoded
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.seeds import generator
-from attrlab.bench.types import Encoded, Floats
+from attrlab.bench.types import Floats
 from attrlab.methods import tolerance
 from attrlab.methods.co_perturbation import attribution, capped, pose
 from attrlab.methods.lambda_study import edge_tokens

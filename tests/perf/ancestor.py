@@ -36,10 +36,11 @@ from torch import Tensor
 from attrlab.bench import checkpoint, data, plan, train
 from attrlab.bench.batch import Targets
 from attrlab.bench.errors import UserError
+from attrlab.bench.inputs import Encoded
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
 from attrlab.bench.seeds import digest, generator
-from attrlab.bench.types import Bools, Case, Encoded, Floats
+from attrlab.bench.types import Bools, Case, Floats
 from attrlab.methods.co_perturbation import CoPerturbation
 from attrlab.metrics.planted import PlantedRecall
 

@@ -21,11 +21,12 @@ from scipy.stats import spearmanr
 from attrlab.bench import train
 from attrlab.bench.engine import Engine
 from attrlab.bench.explain import Question, outcomes
+from attrlab.bench.inputs import Encoded
 from attrlab.bench.model import TextModel
 from attrlab.bench.registry import METHODS
 from attrlab.bench.removal import whole
 from attrlab.bench.seeds import generator
-from attrlab.bench.types import Bools, Encoded, Floats
+from attrlab.bench.types import Bools, Floats
 from attrlab.methods.co_perturbation import PRESETS, CoPerturbation, attribution, capped, pose
 from attrlab.methods.tolerance import Settings, optimise
 
