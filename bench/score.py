@@ -119,6 +119,7 @@ def _case(session: Session, task: _Task, prediction: Json, rows: Sequence[Json])
             for (kind, index), other in zip(session.plan.replicates(task.column.metric), rows[1:], strict=True)
         ),
         cost=Cost(**{name: row[name] for name in Cost.__dataclass_fields__}),
+        example=prediction["example"],
     )
 
 

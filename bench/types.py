@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from attrlab.bench import operators
 from attrlab.bench.scalars import scalar
+from attrlab.bench.seeds import generator
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -128,6 +129,7 @@ class Case:
         rationale_share: Mean share of rationale words over the data set part, for ``avg_k``; None without.
         replicates: The same example explained again with something changed, see :class:`Replica`.
         cost: Cost of the attribution.
+        example: Id of the example.
     """
 
     scores: Floats
@@ -140,11 +142,16 @@ class Case:
     rationale_share: float | None = None
     replicates: tuple[Replica, ...] = ()
     cost: Cost = field(default_factory=Cost)
+    example: str = ""
 
     @property
     def n_units(self) -> int:
         """Number of units."""
         return len(self.scores)
+
+    def generator(self, *purpose: Any) -> np.random.Generator:
+        """Returns a generator that depends on the example and the purpose alone: all methods get the same draws."""
+        return generator("metric", self.example, *purpose)
 
     def ask(self, keep: Bools) -> "Asker[Floats]":
         """Asks for logits ``(n_questions, n_classes)`` with only the kept units, under this case's operator.
