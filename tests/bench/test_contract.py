@@ -18,8 +18,9 @@ def test_methods_keep_the_contract(name):
 @pytest.mark.parametrize("name", METRICS.entries())
 def test_metrics_keep_the_contract(name):
     found = contract.check(name)
-    assert [finding for finding in found if finding.problem] == []
-    assert len(found) == 4 * len(testing.cases())
+    assert [finding for finding in found if finding.problem and not finding.skipped] == []
+    trains = METRICS.find(name).facts.trains
+    assert trains or len(found) >= 5 * len(testing.cases())
 
 
 def problems(thing, tmp_path, source):
@@ -104,11 +105,92 @@ def test_a_cost_that_is_declared_as_a_bound_may_be_smaller(tmp_path):
     assert list(problems("Mine", tmp_path, source.replace("BOUND", "False"))) == ["cost is what is declared"]
 
 
-def test_a_metric_outside_its_bounds_and_one_that_writes(tmp_path):
-    source = "class Mine:\n    facts = {'bounds': (0, 1)}\n    def score(self, case):\n        return 2.0\n"
-    assert list(problems("Mine", tmp_path, source)) == ["inside [0, 1]"]
-    source = "class Mine:\n    def score(self, case):\n        case.scores[:] += 1\n        return 1.0\n"
-    assert list(problems("Mine", tmp_path, source)) == ["the attribution is left as it was"]
+METRIC = "from attrlab.bench.types import Score\nclass Mine:\n    facts = {facts}\n    def score(self, case):\n"
+
+
+def faults(tmp_path, facts, *lines):
+    """Which checks a metric with these facts and this body fails."""
+    source = METRIC.replace("{facts}", repr(facts)) + "".join(f"        {line}\n" for line in lines)
+    return sorted(problems("Mine", tmp_path, source))
+
+
+COMPREHENSIVE = (
+    "if case.n_units == 0:",
+    "    return Score.undefined('no words')",
+    "keep = np.ones((2, case.n_units), dtype=bool)",
+    "keep[1, np.argsort(-case.scores)[: (case.n_units + 1) // 2]] = False",
+    "p = yield from case.probabilities(keep)",
+    "return float(p[0] - p[1])",
+)
+RIGHT = {"bounds": (-1, 1), "asks": True, "forwards": "2", "invariances": ("scale", "monotone")}
+
+
+def test_a_metric_of_a_third_party_in_one_file(tmp_path):
+    assert faults(tmp_path, RIGHT, *COMPREHENSIVE) == []
+
+
+def test_a_metric_that_declares_the_wrong_direction(tmp_path):
+    wrong = RIGHT | {"higher_is_better": False}
+    assert faults(tmp_path, wrong, *COMPREHENSIVE) == ["right explanations score no worse than reversed ones"]
+    neither = RIGHT | {"higher_is_better": None}
+    assert faults(tmp_path, neither, *COMPREHENSIVE) == []
+
+
+def test_a_metric_that_leaves_its_bounds(tmp_path):
+    narrow = RIGHT | {"bounds": (0, 1)}
+    assert faults(tmp_path, narrow, *COMPREHENSIVE) == ["inside [0, 1]"]
+    ratio = ("return 1.0 / np.ptp(case.scores) if case.n_units else Score.undefined('no words')",)
+    assert "a number, or NaN with a reason" in faults(tmp_path, {}, *ratio)  # divides by zero where all are equal
+    assert "inside [0, 100]" in faults(tmp_path, {"bounds": (0, 100)}, *ratio)
+
+
+def test_a_metric_that_depends_on_company(tmp_path):
+    body = (
+        "if case.n_units == 0:",
+        "    return Score.undefined('no words')",
+        "self.largest = max(getattr(self, 'largest', 0.0), float(np.abs(case.scores).max()))",
+        "return float(np.abs(case.scores).mean() / (self.largest + 1.0))",
+    )
+    assert faults(tmp_path, {}, *body) == ["the company of other examples changes nothing"]
+
+
+def test_a_metric_that_writes_to_its_input(tmp_path):
+    assert faults(tmp_path, {}, "case.scores[:] += 1", "return 1.0") == ["what it is given is left as it was"]
+    assert faults(tmp_path, {}, "case.tie_orders.sort()", "return 1.0") == ["what it is given is left as it was"]
+
+
+def test_a_metric_that_asks_what_it_did_not_declare(tmp_path):
+    assert faults(tmp_path, RIGHT | {"forwards": "3"}, *COMPREHENSIVE) == ["asks what is declared"]
+    assert faults(tmp_path, RIGHT | {"forwards": "3", "bound": True}, *COMPREHENSIVE) == []
+    assert faults(tmp_path, RIGHT | {"asks": False}, *COMPREHENSIVE) == ["asks what is declared"]
+    other = [
+        *COMPREHENSIVE[:-2],
+        "from attrlab.bench.types import Ask",
+        "logits = yield Ask(keep=keep, operator='pad')",
+    ]
+    other += ["return float(logits[0, 0] > logits[1, 0])"]
+    assert faults(tmp_path, RIGHT, *other) == ["asks what is declared"]
+    assert faults(tmp_path, RIGHT | {"operators": ("pad",)}, *other) == []
+
+
+def test_a_metric_that_is_not_invariant_as_declared(tmp_path):
+    body = ("return float(np.abs(case.scores).sum())",)
+    assert faults(tmp_path, {"invariances": ("sign",)}, *body) == []
+    assert faults(tmp_path, {"invariances": ("scale",)}, *body) == ["as declared, invariant to scale"]
+
+
+def test_stability_and_sanity_look_at_equal_re_explanations_from_opposite_sides(tmp_path):
+    body = (
+        "if not case.replicates:",
+        "    return Score.undefined('nothing to compare')",
+        "return float(np.mean([np.array_equal(again.scores, case.scores) for again in case.replicates]))",
+    )
+    facts = {"family": "stability", "replicates": ("seed",), "bounds": (0, 1)}
+    assert faults(tmp_path, facts, *body) == []
+    wrong = ["unchanged ones score as the family has it"]
+    assert faults(tmp_path, facts | {"higher_is_better": False}, *body) == wrong
+    assert faults(tmp_path, facts | {"family": "sanity"}, *body) == wrong
+    assert faults(tmp_path, facts | {"family": "sanity", "higher_is_better": False}, *body) == []
 
 
 def test_unknown_thing():
