@@ -11,14 +11,14 @@ PACKAGES := attrlab.bench attrlab.methods attrlab.metrics attrlab.leaderboard
 NAMED = dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && ln -s "$(CURDIR)" "$$dir/attrlab" && cd "$$dir" && \
 	MYPYPATH="$$dir" PYTHONPATH="$$dir"
 
-.PHONY: help demo test check format methods clean
+.PHONY: help demo test check format tables clean
 
 help:
 	@echo "make demo    install into .venv, run the demo suite, print the table, say where the page is"
 	@echo "make test    install into .venv, run the tests and the examples in the docstrings"
 	@echo "make check   lint and type-check"
 	@echo "make format  format, and fix what the linter can fix"
-	@echo "make methods writes the README's table of methods, from the catalogue and the parity tests"
+	@echo "make tables  write the README's tables of methods and metrics, from the catalogues and the parity tests"
 	@echo "make clean   remove .venv, builds and caches (not the results)"
 
 demo: $(INSTALLED)
@@ -39,9 +39,9 @@ format: $(INSTALLED)
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-methods: $(INSTALLED)
-	@$(BIN)/pytest tests/methods -q --parity .venv/parity.json
-	@$(BIN)/python tests/acceptance/methods_table.py .venv/parity.json
+tables: $(INSTALLED)
+	@$(BIN)/pytest tests/methods tests/metrics -q --parity .venv/parity.json
+	@$(BIN)/python tests/acceptance/readme_tables.py .venv/parity.json
 
 # Editable, so that `git pull` is enough; installed again when what is required changes.
 $(INSTALLED): pyproject.toml constraints.txt

@@ -1,12 +1,14 @@
 """What ``attrlab list`` prints: the catalogues, with their facts. Imports no method, metric, model or data library."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 
 from rich.console import Console
 from rich.table import Table
 
 from attrlab.bench.data import DATASETS
 from attrlab.bench.errors import unknown
+from attrlab.bench.facts import MethodFacts, MetricFacts
 from attrlab.bench.registry import METHODS, METRICS
 from attrlab.bench.suite import load, shipped
 from attrlab.bench.zoo import ZOO
@@ -16,18 +18,34 @@ WIDTH = 150
 
 
 def show(what: str) -> None:
-    """Prints one listing, or all of them for an empty name.
+    """Prints one listing, the card of one method or metric, or all listings for an empty name.
 
     Raises:
-        UserError: If there is no such listing.
+        UserError: If there is no such listing, method or metric.
     """
-    if what and what not in LISTINGS:
-        raise unknown("listing", what, LISTINGS)
+    known = METHODS.entries() | METRICS.entries()
+    if what and what not in LISTINGS and what not in known:
+        raise unknown("listing", what, [*LISTINGS, *known])
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH)
-    for name in [what] if what else LISTINGS:
-        console.print(LISTINGS[name]())
+    if what in known:
+        console.print(_card(what, known[what]))
+    else:
+        for name in [what] if what else LISTINGS:
+            console.print(LISTINGS[name]())
+
+
+def _card(name: str, facts: MethodFacts | MetricFacts) -> Table:
+    """One thing's facts, a line each; those that say nothing are left out."""
+    lines = []
+    for field in fields(facts):
+        value = getattr(facts, field.name)
+        if value not in ("", (), {}, False):
+            text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            text = {"True": "yes", "None": "neither"}.get(text, text)
+            lines.append((field.name.replace("_", " "), text))
+    return _table(name, ("fact", "value"), lines)
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -80,7 +98,7 @@ def _metrics() -> Table:
     ]
     rows += [(name, "plug-in", "", "", "", f"from {point.value}", "") for name, point in METRICS.plugins().items()]
     columns = ("metric", "family", "better", "range", "asks", "what it measures", "reference")
-    return _table("Metrics: questions per example in m words", columns, rows)
+    return _table("Metrics: questions per example in m words; attrlab list NAME shows a card", columns, rows)
 
 
 def _models() -> Table:

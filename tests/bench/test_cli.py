@@ -208,6 +208,14 @@ def test_listings_show_facts(attrlab, what):
     assert [fact for fact in LISTED[what] if fact not in called.out] == []
 
 
+def test_the_card_of_one_metric_and_one_method(attrlab):
+    card = attrlab("list", "tau_loo")
+    assert card.code == 0
+    assert all(fact in card.out for fact in ("higher is better", "yes", "-1.0, 1.0", "m + 1", "Jain and Wallace"))
+    assert "trains" not in card.out
+    assert "Ribeiro" in attrlab("list", "lime").out
+
+
 def test_list_without_a_name_shows_all(attrlab):
     called = attrlab("list")
     assert called.code == 0
