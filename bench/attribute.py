@@ -3,19 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from attrlab.bench.engine import Engine, Job
+from attrlab.bench.again import Change, Setting, prepare
+from attrlab.bench.engine import Job
 from attrlab.bench.explain import Outcome, Question, is_white_box, jobs, outcome, white_box
 from attrlab.bench.facts import MethodFacts
-from attrlab.bench.inputs import Encoded
-from attrlab.bench.model import TextModel
-from attrlab.bench.plan import FIRST, Block, Chunk, Plan, Replicate
+from attrlab.bench.plan import Block, Chunk, Plan
 from attrlab.bench.registry import Component
-from attrlab.bench.seeds import generator
+from attrlab.bench.replicas import FIRST, KINDS, Replicate
 from attrlab.bench.session import Session
 from attrlab.bench.store import key_of, number
-from attrlab.bench.types import Floats, Json
+from attrlab.bench.types import Json
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -28,7 +25,8 @@ class Task:
         chunk: The examples it explains.
         method: The method.
         replicate: Which re-explanation it is.
-        outcomes: What became of each example, by index in the slice.
+        changes: What its rows tell of the change, by index in the slice of the examples that can be explained.
+        outcomes: What became of these examples, likewise.
     """
 
     key: str
@@ -36,6 +34,7 @@ class Task:
     chunk: Chunk
     method: Component[MethodFacts]
     replicate: Replicate
+    changes: dict[int, Json] = field(default_factory=dict)
     outcomes: dict[int, Outcome] = field(default_factory=dict)
 
 
@@ -46,7 +45,7 @@ def tasks(plan: Plan, block: Block, chunk: Chunk) -> list[Task]:
         wanted = [(chunk, FIRST)]
         for column in plan.columns:
             if plan.skip(block, method, column) is None and plan.again(chunk).examples:
-                wanted += [(plan.again(chunk), again) for again in plan.replicates(column.metric)]
+                wanted += [(plan.again(chunk), again) for again in plan.replicates(block, column.metric)]
         for part, replicate in wanted:
             of = plan.attributions(block, part, method, replicate)
             key = key_of(of)
@@ -63,69 +62,73 @@ def attribute(session: Session, chunk: Chunk, predictions: Sequence[Json]) -> se
             session.progress.done()
         else:
             missing.append(task)
-    if missing:
-        _compute(session, missing, predictions, session.engine(chunk))
+    for together in _rounds(missing):
+        _compute(session, chunk, predictions, together)
     return {task.key for task in missing}
 
 
-def _compute(session: Session, missing: Sequence[Task], predictions: Sequence[Json], engine: Engine) -> None:
-    explain = session.plan.suite.explain
+def _rounds(missing: Sequence[Task]) -> list[list[Task]]:
+    """Groups chunks by engine: those that one engine answers share what they ask it."""
+    rounds: dict[Replicate, list[Task]] = {}
+    for task in missing:
+        kind = KINDS.get(task.replicate[0])
+        rounds.setdefault(task.replicate if kind and kind.apart else FIRST, []).append(task)
+    return list(rounds.values())
+
+
+def _compute(session: Session, chunk: Chunk, predictions: Sequence[Json], together: Sequence[Task]) -> None:
+    """Computes chunks that one engine answers; what a re-explanation needs is there only while it is worked on."""
     owner: dict[int, Task] = {}
     asked: list[Job] = []
-    for task in missing:
-        rows = predictions[: len(task.chunk.examples)]
-        method, questions = task.method.build(), _questions(session, task, rows, engine)
-        if is_white_box(method):
-            found = white_box(method, questions, engine, explain.scalar)
-            task.outcomes = {question.slot: one for question, one in zip(questions, found, strict=True)}
-            _write(session, task, rows)
-        else:
-            new = jobs(method, questions, engine, explain.scalar, explain.operator)
-            owner |= {id(job): task for job in new}
-            asked += new
-            if not new:
-                _write(session, task, rows)
 
     def finished(job: Job) -> None:
         task = owner[id(job)]
-        rows = predictions[: len(task.chunk.examples)]
         task.outcomes[job.slot] = outcome(job)
-        if len(task.outcomes) == sum(row["status"] == "ok" for row in rows):
-            _write(session, task, rows)
+        _write_if_whole(session, task, predictions)
 
-    engine.run(asked, finished)
-
-
-def _questions(session: Session, task: Task, rows: Sequence[Json], engine: Engine) -> list[Question]:
-    kind, index = task.replicate
-    base = session.plan.suite.seed
-    questions = []
-    for slot, row in enumerate(rows):
-        if row["status"] == "ok":
-            seed = (base, index if kind == "seed" else 0, row["example"], task.method.name)
-            noise = None
-            if kind == "noise":
-                noise = input_noise(engine.model, engine.encoded[slot], (base, "input noise", index, row["example"]))
-            questions.append(Question(slot=slot, target=row["target"], seed=seed, noise=noise))
-    return questions
+    for replicate in dict.fromkeys(task.replicate for task in together):
+        tasks_ = [task for task in together if task.replicate == replicate]
+        setting = prepare(session, chunk, predictions[: len(tasks_[0].chunk.examples)], replicate)
+        for task in tasks_:
+            new = _start(session, task, setting)
+            owner |= {id(job): task for job in new}
+            asked += new
+            _write_if_whole(session, task, predictions)
+    setting.engine.run(asked, finished)
 
 
-def input_noise(model: TextModel, encoded: Encoded, seed: tuple[int | str, ...]) -> Floats:
-    """Returns uniform noise on the embeddings of scorable tokens, ``(n_tokens, d)`` (metrics spec 5.1).
+def _start(session: Session, task: Task, setting: Setting) -> list[Job]:
+    """Runs a white-box method, or returns the jobs of a black-box one."""
+    explain, method, engine = session.plan.suite.explain, task.method.build(), setting.engine
+    task.changes = {slot: _told(change, task.replicate) for slot, change in setting.changes.items()}
+    task.outcomes = {
+        slot: Outcome(error=change.reason, skipped=True) for slot, change in setting.changes.items() if change.reason
+    }
+    questions = [
+        Question(
+            slot=slot,
+            target=change.target,
+            seed=(session.plan.suite.seed, change.seed, engine.encoded[slot].example.id, task.method.name),
+            noise=change.noise,
+        )
+        for slot, change in setting.changes.items()
+        if not change.reason
+    ]
+    if not is_white_box(method):
+        return jobs(method, questions, engine, explain.scalar, explain.operator)
+    found = white_box(method, questions, engine, explain.scalar)
+    task.outcomes |= {question.slot: one for question, one in zip(questions, found, strict=True)}
+    return []
 
-    The radius is 0.02 for embeddings of standard deviation 0.05 and in proportion for others: families compare.
-    """
-    weight = model.embedding
-    radius = 0.02 * float(weight.std()) / 0.05
-    noise = generator(*seed).uniform(-radius, radius, (len(encoded.ids), weight.shape[1]))
-    return np.where(encoded.units[:, None] >= 0, noise, 0.0)
 
-
-def _write(session: Session, task: Task, rows: Sequence[Json]) -> None:
-    session.store.write(
-        "attributions", task.key, task.of, [_row(row, task.outcomes.get(i)) for i, row in enumerate(rows)]
-    )
-    session.progress.done()
+def _write_if_whole(session: Session, task: Task, predictions: Sequence[Json]) -> None:
+    if len(task.outcomes) == len(task.changes):
+        rows = [
+            _row(row, task.outcomes.get(slot)) | task.changes.get(slot, {})
+            for slot, row in enumerate(predictions[: len(task.chunk.examples)])
+        ]
+        session.store.write("attributions", task.key, task.of, rows)
+        session.progress.done()
 
 
 def _row(prediction: Json, found: Outcome | None) -> Json:
@@ -145,3 +148,11 @@ def _row(prediction: Json, found: Outcome | None) -> Json:
         "peak_memory": cost.peak_memory,
         "stats": {name: number(value) for name, value in found.stats.items()},
     }
+
+
+def _told(change: Change, replicate: Replicate) -> Json:
+    """What metrics are told of a re-explanation beside its scores."""
+    if replicate == FIRST:
+        return {}
+    units = None if change.units is None else change.units.tolist()
+    return {"units": units, "distance": change.distance, "kept": change.kept}

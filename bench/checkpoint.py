@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from attrlab.bench.errors import UserError, unknown
 from attrlab.bench.types import Json
-from attrlab.bench.zoo import BY_MINI, BY_REPO, ZOO, ModelInfo
+from attrlab.bench.zoo import BY_MINI, BY_REPO, WIRED, ZOO, ModelInfo
 
 if TYPE_CHECKING:
     from attrlab.bench.data import Dataset
@@ -60,7 +60,7 @@ def is_mini(name: str) -> bool:
 
 
 def find(name: str) -> Checkpoint:
-    """Returns the checkpoint that a local folder or hub id names (minis are found by the trainer).
+    """Returns the checkpoint that a local folder, hub id or wired model names (minis are found by the trainer).
 
     Raises:
         UserError: If there is no such folder, or the hub does not answer or does not know the id.
@@ -68,6 +68,10 @@ def find(name: str) -> Checkpoint:
     folder = Path(name).expanduser()
     if folder.is_dir():
         return read(name, folder)
+    if name in WIRED:
+        from attrlab.bench import wired
+
+        return read(name, wired.saved(name))
     by_short = {info.name: info.repo for info in ZOO}
     repo = by_short.get(name, name)
     if repo in BY_REPO:
@@ -75,7 +79,7 @@ def find(name: str) -> Checkpoint:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise UserError(f"no such model folder: {name!r}; give a folder with config.json and model.safetensors")
     if "/" not in name:
-        raise unknown("model", name, [*BY_MINI, *by_short, *BY_REPO])
+        raise unknown("model", name, [*BY_MINI, *WIRED, *by_short, *BY_REPO])
     return read(name, _download(name, None))
 
 
@@ -170,6 +174,27 @@ def load(checkpoint: Checkpoint, device: str = "cpu", *, head: tuple[str, ...] |
             f"train one first: attrlab train {checkpoint.name} DATASET --out DIR"
         )
     return TextModel(loaded.network.to(device), loaded.tokenizer, checkpoint.name)
+
+
+def outline(name: str, checkpoint: Checkpoint | None) -> Any:
+    """Returns the :class:`~attrlab.bench.model.TextModel` of a checkpoint, or of a mini not yet trained, unfilled.
+
+    Its shapes and settings are right, its weights hold nothing: to count what could be done to the model.
+    """
+    import torch
+    import transformers
+
+    from attrlab.bench import minis
+    from attrlab.bench.model import TextModel
+
+    if checkpoint is None:
+        vocabulary = minis.tokenizer(BY_MINI[name], [name])
+        return TextModel(minis.network(BY_MINI[name], vocabulary, ("0", "1"), 0), vocabulary, name)
+    with torch.device("meta"):
+        config = transformers.AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+        network = transformers.AutoModelForSequenceClassification.from_config(config)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+    return TextModel(network.eval(), tokenizer, name)
 
 
 class Pretrained(NamedTuple):

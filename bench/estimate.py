@@ -91,7 +91,7 @@ def _explanations(plan: Plan, block: Block, method: Component[MethodFacts]) -> i
         replicate
         for column in plan.columns
         if plan.skip(block, method, column) is None
-        for replicate in plan.replicates(column.metric)
+        for replicate in plan.replicates(block, column.metric)
     }
     return len(block.examples) + len(again) * min(plan.suite.re_explain.examples, len(block.examples))
 

@@ -1,30 +1,25 @@
 """What a run will compute: models x data x methods x metrics, the chunks of each cell, and what is skipped and why."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attrlab.bench import checkpoint as checkpoints
-from attrlab.bench import data
+from attrlab.bench import data, replicas, trials
 from attrlab.bench.checkpoint import Checkpoint
 from attrlab.bench.data import Dataset
 from attrlab.bench.errors import UserError
 from attrlab.bench.facts import MethodFacts, MetricFacts
 from attrlab.bench.inputs import Example
-from attrlab.bench.operators import FILLER
 from attrlab.bench.registry import METHODS, METRICS, Component
+from attrlab.bench.replicas import FIRST, KINDS, Replicate
 from attrlab.bench.store import key_of
 from attrlab.bench.suite import Suite
+from attrlab.bench.supplies import CheckpointFor, needs_training_part, supply
 from attrlab.bench.types import Json
 
 CALIBRATION = 256
 """Examples on which co-perturbation learns the usual spread of a model's output."""
-
-Replicate = tuple[str, int]
-"""``("", 0)`` for the explanation itself, ``("seed", i)`` or ``("noise", i)`` for a re-explanation."""
-
-FIRST: Replicate = ("", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +42,10 @@ class Block:
         checkpoint: The model on disk; None in a dry run of a mini that is not trained yet.
         classes: Class index of the model for each label index of the data set.
         reason: Why the whole block is skipped, or None.
-        filler: The masked language model of the operator ``mlm``; None where nothing asks for it.
+        filler: The masked language model that fills words; None where nothing asks for it.
+        shuffled: The model trained on permuted labels; None where nothing asks for it.
+        altered: Number of models that each wanted kind of re-explanations makes of the model.
+        lacks: Kinds of re-explanations that there are none of here, and why.
     """
 
     model: str
@@ -58,6 +56,9 @@ class Block:
     classes: tuple[int, ...]
     reason: str | None = None
     filler: Checkpoint | None = None
+    shuffled: Checkpoint | None = None
+    altered: Mapping[str, int] = field(default_factory=dict)
+    lacks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -115,10 +116,13 @@ class Plan:
         count = max(0, self.suite.re_explain.examples - chunk.start)
         return Chunk(start=chunk.start, examples=chunk.examples[:count])
 
-    def replicates(self, metric: Component[MetricFacts]) -> list[Replicate]:
+    def replicates(self, block: Block, metric: Component[MetricFacts]) -> list[Replicate]:
         """Returns the re-explanations that a metric compares with the first one."""
-        counts = {"seed": self.suite.re_explain.seeds - 1, "noise": self.suite.re_explain.draws}
-        return [(kind, index) for kind in metric.facts.replicates for index in range(1, counts[kind] + 1)]
+        return [(kind, index) for kind in metric.facts.replicates for index in range(1, self._count(block, kind) + 1)]
+
+    def _count(self, block: Block, kind: str) -> int:
+        count = KINDS[kind].count
+        return block.altered[kind] if count is None else count(self.suite.re_explain)
 
     def rows(self, column: Column, chunk: Chunk) -> Chunk:
         """Returns the examples of a slice that a column scores."""
@@ -127,12 +131,17 @@ class Plan:
     def skip(self, block: Block, method: Component[MethodFacts], column: Column) -> str | None:
         """Returns why a column does not apply to a method on a block, or None."""
         kind, needs = block.dataset.info.rationales, column.metric.facts.needs
+        if "complete" in needs and not method.facts.complete:
+            return "the method does not claim that its scores add up"
         if "rationales" in needs and not kind:
             return "the data set has no rationales"
         if "planted" in needs and kind != "planted":
             return "no features were planted in this data set"
-        if "embeddings" in needs and "embeddings" not in method.facts.needs:
-            return "the method reads token ids: noise on the embeddings does not reach it"
+        if column.metric.facts.trains and block.dataset.info.train is None:
+            return "the data set has no training part"
+        for again in column.metric.facts.replicates:
+            if reason := block.lacks.get(again) or replicas.obstacle(again, method.facts):
+                return reason
         return None
 
     def predictions(self, block: Block, chunk: Chunk) -> Json:
@@ -153,7 +162,7 @@ class Plan:
         self, block: Block, chunk: Chunk, method: Component[MethodFacts], replicate: Replicate = FIRST
     ) -> Json:
         """Returns what the key of a slice's attributions is made of."""
-        explain = self.suite.explain
+        explain, kind = self.suite.explain, replicate[0]
         return self.predictions(block, chunk) | {
             "kind": "attributions",
             "method": method.key(),
@@ -163,17 +172,21 @@ class Plan:
             "operator": explain.operator,
             "calibration": block.calibration[1] if "calibration" in method.facts.needs else None,
             **_filling(block, explain.operator),
+            **_changing(block, kind),
         }
 
     def scores(self, block: Block, chunk: Chunk, method: Component[MethodFacts], column: Column) -> Json:
         """Returns what the key of a slice's scores is made of."""
+        if column.metric.facts.trains:
+            study = key_of(trials.study_of(self, block, method, column))
+            return {"kind": "scores", "study": study, "examples": [example.id for example in chunk.examples]}
         part = self.rows(column, chunk)
         return {
             "kind": "scores",
             "attributions": key_of(self.attributions(block, chunk, method)),
             "replicates": [
                 key_of(self.attributions(block, part, method, replicate))
-                for replicate in self.replicates(column.metric)
+                for replicate in self.replicates(block, column.metric)
             ],
             "metric": column.metric.key(),
             "operator": column.operator,
@@ -197,11 +210,16 @@ def _filling(block: Block, *operators: str | None) -> Json:
     return filling
 
 
-def make(
-    suite: Suite,
-    data_dir: Path | None,
-    checkpoint_for: Callable[[str, Dataset], Checkpoint | None],
-) -> Plan:
+def _changing(block: Block, kind: str) -> Json:
+    """What shapes a re-explanation beside its kind and index, for a key; nothing for the explanation itself."""
+    if not kind or kind == "seed":  # the seed alone is changed
+        return {}
+    models = {"paraphrase": block.filler, "labels": block.shuffled}
+    used = models.get(kind)
+    return {"change": [KINDS[kind].version, used.hash if used else None]}
+
+
+def make(suite: Suite, data_dir: Path | None, checkpoint_for: CheckpointFor) -> Plan:
     """Returns the plan of a suite: names resolved, data loaded, models found (or trained by ``checkpoint_for``).
 
     Args:
@@ -217,7 +235,8 @@ def make(
     for method in methods:
         _check_offers(method, ("ask", "attribute"))
     for metric in metrics:
-        _check_offers(metric, ("score",))
+        _check_offers(metric, ("study",) if metric.facts.trains else ("score",))
+        replicas.check(metric.facts.replicates, metric.name)
     for what, listed in (("model", suite.models), ("dataset", suite.datasets), ("method", suite.methods)):
         if not listed:
             raise UserError(f"nothing to run: no {what} is named; add --{what} NAME or choose a suite (attrlab list)")
@@ -231,8 +250,10 @@ def make(
     if "mlm" in operators and suite.unit != "word":
         raise UserError(f"operator 'mlm' fills whole words: unit={suite.unit!r}; allowed: 'word'")
     calibrated = "random" in operators or any("calibration" in method.facts.needs for method in methods)
+    calibrated |= any(metric.facts.trains for metric in metrics)
+    wanted = operators | {kind for metric in metrics for kind in metric.facts.replicates}
     blocks = tuple(
-        _block(name, dataset, suite, data_dir, checkpoint_for, calibrated=calibrated, fills="mlm" in operators)
+        _block(name, dataset, suite, data_dir, checkpoint_for, calibrated=calibrated, wanted=wanted)
         for name in dict.fromkeys(suite.models)
         for dataset in datasets
     )
@@ -252,39 +273,19 @@ def _block(
     dataset: Dataset,
     suite: Suite,
     data_dir: Path | None,
-    checkpoint_for: Callable[[str, Dataset], Checkpoint | None],
+    checkpoint_for: CheckpointFor,
     *,
     calibrated: bool,
-    fills: bool,
+    wanted: frozenset[str],
 ) -> Block:
-    reason, checkpoint, filler = None, None, None
-    classes = tuple(range(len(dataset.info.labels)))
-    # A finished model needs no training part: a folder with the evaluation file alone is enough.
-    trained = checkpoints.is_mini(name) or (fills and suite.filler == FILLER)
-    train = training_part(dataset, data_dir) if calibrated or trained else None
-    if not checkpoints.is_mini(name):
-        checkpoint = checkpoints.find(name)
-        classes = checkpoints.class_of_labels(checkpoint, dataset)
-    elif train is None:
-        reason = "the data set has no training part to train a mini on"
-    else:
-        checkpoint = checkpoint_for(name, dataset)
-    if fills and suite.filler != FILLER:
-        filler = checkpoints.find(suite.filler)
-    elif fills and train is None:
-        reason = "the data set has no training part to train the filler of operator 'mlm' on"
-    elif fills:
-        filler = checkpoint_for(FILLER, dataset)
+    train = training_part(dataset, data_dir) if calibrated or needs_training_part(name, suite, wanted) else None
     source = train or dataset
     return Block(
         model=name,
         dataset=dataset,
         examples=dataset.take(suite.limit),
         calibration=(source.take(CALIBRATION), source.fingerprint),
-        checkpoint=checkpoint,
-        classes=classes,
-        reason=reason,
-        filler=filler,
+        **supply(name, dataset, train, suite, wanted, checkpoint_for)._asdict(),
     )
 
 

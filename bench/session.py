@@ -1,14 +1,15 @@
 """One model on one data set while a run works on it: loads the model and the engine only when something is missing."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from attrlab.bench import checkpoint as checkpoints
 from attrlab.bench import masked
 from attrlab.bench.engine import TOKEN_BUDGET, Engine
+from attrlab.bench.inputs import Example
 from attrlab.bench.model import TextModel
 from attrlab.bench.plan import Block, Chunk, Plan
 from attrlab.bench.removal import Unigram
@@ -18,6 +19,8 @@ SMALL = 5_000_000
 """Parameters under which one thread is faster than several, which get in each other's way on small products."""
 
 ALL_THREADS = torch.get_num_threads()
+
+T = TypeVar("T")
 
 
 class Progress(Protocol):
@@ -67,7 +70,8 @@ class Session:
     options: Options
     progress: Progress
     _model: TextModel | None = None
-    _engine: tuple[int, Engine] | None = None
+    _start: int = -1
+    _made: dict[Hashable, Any] = field(default_factory=dict)
 
     def model(self) -> TextModel:
         """Returns the model, loaded at the first call."""
@@ -76,14 +80,22 @@ class Session:
         return self._model
 
     def engine(self, chunk: Chunk) -> Engine:
-        """Returns the engine of a slice; the answers of the slice before are dropped."""
-        if self._engine is None or self._engine[0] != chunk.start:
-            model = self.model()
-            encoded = [model.encode(example, self.plan.suite.unit) for example in chunk.examples]
-            options = self.options
-            engine = Engine(model, encoded, token_budget=options.token_budget, timeout=options.timeout)
-            self._engine = (chunk.start, engine)
-        return self._engine[1]
+        """Returns the engine of a slice."""
+        return self.once(chunk, "engine", lambda: self.new_engine(self.model(), chunk.examples))
+
+    def new_engine(self, model: TextModel, examples: Sequence[Example]) -> Engine:
+        """Returns an engine that asks a model about examples."""
+        encoded = [model.encode(example, self.plan.suite.unit) for example in examples]
+        return Engine(model, encoded, token_budget=self.options.token_budget, timeout=self.options.timeout)
+
+    def once(self, chunk: Chunk, name: Hashable, make: Callable[[], T]) -> T:
+        """Returns what ``make`` returned at the first call of this name for a slice; drops what other slices made."""
+        if self._start != chunk.start:
+            self._start, self._made = chunk.start, {}
+        if name not in self._made:
+            self._made[name] = make()
+        made: T = self._made[name]
+        return made
 
 
 def load_model(block: Block, device: str, operators: Collection[str] = ()) -> TextModel:
@@ -97,7 +109,6 @@ def load_model(block: Block, device: str, operators: Collection[str] = ()) -> Te
     model.calibration = [model.encode(example) for example in block.calibration[0]]
     if "random" in operators:
         model.fillers["random"] = Unigram(model.calibration)
-    if "mlm" in operators:
-        assert block.filler is not None
+    if block.filler is not None:
         model.fillers["mlm"] = masked.load(block.filler, device)
     return model

@@ -37,12 +37,14 @@ class ReExplain(_Table):
     Attributes:
         examples: First examples of the fixed order on which they run.
         seeds: Explanations compared by ``seed_consistency``, the first included.
-        draws: Noised inputs compared by ``noise_stability``.
+        draws: Noised inputs per radius compared by ``noise_stability``, ``local_lipschitz`` and ``continuity``.
+        variants: Rewordings compared by ``paraphrase_stability`` and ``typo_stability``.
     """
 
     examples: int = Field(8, ge=1)
     seeds: int = Field(3, ge=2)
     draws: int = Field(3, ge=1)
+    variants: int = Field(3, ge=1)
 
 
 class Suite(_Table):

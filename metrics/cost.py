@@ -1,4 +1,4 @@
-"""Seconds and forwards: what one explanation costs (metrics spec 11). They only report what the harness counted."""
+"""Time, passes and memory: what one explanation costs (metrics spec 11). They only report what the harness counted."""
 
 from attrlab.bench.types import Case, Score
 
@@ -23,3 +23,38 @@ class Forwards:
     def score(self, case: Case) -> Score:
         """Returns the score."""
         return Score(float(case.cost.forwards))
+
+
+class Backwards:
+    """Scores the rows of backward passes for one explanation.
+
+    Lower is better. Range [0, inf). Source: metrics spec 11.
+    """
+
+    def score(self, case: Case) -> Score:
+        """Returns the score."""
+        return Score(float(case.cost.backwards))
+
+
+class Passes:
+    """Scores the work of one explanation in forward passes, a backward pass counting as two: ``F + 2 B``.
+
+    Lower is better. Range [0, inf). It is the same on any machine: what headline metrics are plotted against.
+    Source: metrics spec 11.
+    """
+
+    def score(self, case: Case) -> Score:
+        """Returns the score."""
+        return Score(float(case.cost.forwards + 2 * case.cost.backwards))
+
+
+class PeakMemory:
+    """Scores the highest resident memory of the process up to the end of the explanation, in bytes.
+
+    Lower is better. Range [0, inf). It never falls during a run and holds whatever ran before: compare runs of one
+    method each. Source: metrics spec 11.
+    """
+
+    def score(self, case: Case) -> Score:
+        """Returns the score; undefined where it was not measured."""
+        return Score(float(case.cost.peak_memory)) if case.cost.peak_memory else Score.undefined("not measured")
