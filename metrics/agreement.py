@@ -5,8 +5,9 @@ Source: Jain and Wallace 2019, "Attention is not Explanation"; ferret; metrics s
 
 import numpy as np
 
+from attrlab.bench.facts import MetricFacts
 from attrlab.bench.types import Asker, Case, Floats, Score
-from attrlab.metrics.ranking import NO_WORDS
+from attrlab.metrics.ranking import NO_WORDS, ranked_facts
 
 
 def kendall(first: Floats, second: Floats) -> float:
@@ -36,6 +37,11 @@ class TauLoo:
 
     def __init__(self, *, absolute: bool = False) -> None:
         self.absolute = absolute
+
+    @staticmethod
+    def facts(base: MetricFacts, *, absolute: bool = False) -> MetricFacts:
+        """Returns the facts under the given parameters."""
+        return ranked_facts(base, absolute=absolute)
 
     def score(self, case: Case) -> Asker[Score]:
         """Returns the score after one batch of questions: the full input, then each unit left out."""

@@ -1,10 +1,12 @@
 """Which units come first: ranking, ties and rounding, shared by every metric that cuts at k (metrics spec 0.3)."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from attrlab.bench.types import Bools, Floats, Ints
+from attrlab.bench.facts import MetricFacts
+from attrlab.bench.types import Bools, Case, Floats, Ints
 
 NO_WORDS = "no words to attribute"
 """Reason of an undefined score where an example has no units."""
@@ -55,6 +57,25 @@ def rankings(scores: Floats, tie_orders: Ints) -> Ints:
     used = tie_orders if tie_fraction(scores) > MANY_TIES else tie_orders[:1]
     by_score = np.argsort(-scores[used], axis=1, kind="stable")
     return np.take_along_axis(used, by_score, axis=1)
+
+
+def ranked_units(case: Case, *, absolute: bool = False) -> Ints:
+    """Returns the :func:`rankings` of a case's units, ``(n_rankings, n_units)``.
+
+    Args:
+        case: The example and its attribution.
+        absolute: Rank by magnitude, whatever the sign.
+    """
+    return rankings(np.abs(case.scores) if absolute else case.scores, case.tie_orders)
+
+
+def ranked_facts(facts: MetricFacts, *, absolute: bool) -> MetricFacts:
+    """Returns the facts of a metric of the ranking: of magnitudes, it no longer survives a shift, but a change of sign.
+
+    >>> ranked_facts(MetricFacts(where="here:There"), absolute=True).invariances
+    ('scale', 'sign')
+    """
+    return replace(facts, invariances=("scale", "sign") if absolute else ("scale", "monotone"))
 
 
 def top(ranked: Ints, k: int) -> Bools:

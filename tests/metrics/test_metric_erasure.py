@@ -1,47 +1,21 @@
-"""Comprehensiveness, sufficiency and tau-LOO against hand-computed values, ERASER's averaging and scipy."""
+"""Metrics of erased words, and tau-LOO, against hand-computed values and scipy."""
 
 from itertools import combinations, permutations
 
 import numpy as np
 import pytest
+from erasuretoys import additive, answer_with, make, never, random_model, value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from attrlab.bench.types import Case, drive
+from attrlab.bench.facts import MetricFacts
+from attrlab.bench.types import drive
 from attrlab.metrics.agreement import TauLoo, kendall
-from attrlab.metrics.erasure import BINS, Comprehensiveness, Sufficiency, aopc
+from attrlab.metrics.erasure import BINS, Comprehensiveness, ErasureKl, LogOdds, Sufficiency
 from attrlab.metrics.ranking import count
 
 ORDERS_3 = np.array([[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1], [0, 2, 1]])
-
-
-def make(scores, *, tie_orders=None, signed=True):
-    scores = np.array(scores, dtype=float)
-    rng = np.random.default_rng(5)
-    orders = np.array([rng.permutation(len(scores)) for _ in range(5)]) if tie_orders is None else tie_orders
-    return Case(scores=scores, signed=signed, target=1, label=1, tie_orders=orders, operator="delete")
-
-
-def answer_with(probability):
-    """Returns a model of two classes whose probability of class 1 is given as a function of the kept units."""
-
-    def answer(ask):
-        assert ask.operator == "delete"
-        p = np.array([probability(row) for row in ask.keep])
-        return np.stack([np.log1p(-p), np.log(p)], axis=1)
-
-    return answer
-
-
-def additive(base, effects):
-    return answer_with(lambda keep: base + float(np.dot(keep, effects)))
-
-
-def value(metric, case, answer):
-    score = drive(metric.score(case), answer)
-    assert (score.reason is None) != np.isnan(score.value)
-    return score.value
 
 
 def test_comprehensiveness_and_sufficiency_by_hand():
@@ -71,38 +45,6 @@ def test_every_explanation_contributes_the_same_number_of_bins(scores):
         sizes = asked.sum(1) if isinstance(metric, Sufficiency) else len(scores) - asked.sum(1)
         expected = np.repeat([count(share, len(scores)) for share in BINS], (len(asked) - 1) // len(BINS))
         assert sizes[1:].tolist() == expected.tolist()
-
-
-def eraser_average(instances, thresholds, key):
-    """Second implementation, from ERASER's submission format: the mean over the thresholds, then over instances."""
-    means = []
-    for instance in instances:
-        kls = instance["classification"]
-        deltas = [
-            instance["classification_scores"][kls] - row[key][kls]
-            for row in sorted(instance["thresholded_scores"], key=lambda row: row["threshold"])
-            if row["threshold"] in thresholds
-        ]
-        assert len(deltas) == len(thresholds)
-        means.append(sum(deltas) / len(deltas))
-    return sum(means) / len(means)
-
-
-@settings(deadline=None)
-@given(st.lists(st.lists(st.floats(0, 1), min_size=6, max_size=6), min_size=1, max_size=4))
-def test_averaging_is_erasers_on_the_same_probability_table(tables):
-    instances = [
-        {
-            "classification": "pos",
-            "classification_scores": {"pos": full, "neg": 1 - full},
-            "thresholded_scores": [
-                {"threshold": share, "scores": {"pos": p, "neg": 1 - p}} for share, p in zip(BINS, bins, strict=True)
-            ],
-        }
-        for full, *bins in tables
-    ]
-    ours = np.mean([aopc(full, np.array(bins)) for full, *bins in tables])
-    assert ours == pytest.approx(eraser_average(instances, BINS, "scores"), abs=1e-12)
 
 
 def test_all_equal_scores_get_the_mean_over_the_tie_orders():
@@ -213,9 +155,6 @@ def test_tau_loo_by_hand_signed_and_absolute():
     ],
 )
 def test_tau_loo_says_why_it_is_undefined_before_it_asks(scores, signed, absolute, reason):
-    def never(ask):
-        raise AssertionError(ask)
-
     score = drive(TauLoo(absolute=absolute).score(make(scores, signed=signed)), never)
     assert np.isnan(score.value)
     assert score.reason == reason
@@ -225,3 +164,107 @@ def test_tau_loo_is_undefined_where_the_model_is_saturated():
     score = drive(TauLoo().score(make([1.0, 2.0, 3.0])), answer_with(lambda keep: 0.5))
     assert np.isnan(score.value)
     assert score.reason == "leaving out any one word has the same effect"
+
+
+def test_log_odds_by_hand():
+    # k = ceil(.2 * 5) = 1: the probability falls from .8 to .5.
+    model = additive(0.1, [0.3, 0.2, 0.1, 0.06, 0.04])
+    case = make([5, 4, 3, 2, 1])
+    assert value(LogOdds(), case, model) == pytest.approx(np.log(0.5 / 0.8), abs=1e-12)
+    # The five bins of five units are k = 1, 1, 1, 1, 3.
+    bins = [np.log(0.5 / 0.8)] * 4 + [np.log(0.2 / 0.8)]
+    assert value(LogOdds(at="bins"), case, model) == pytest.approx(np.mean(bins), abs=1e-12)
+    assert value(LogOdds(at="1.0"), case, model) == pytest.approx(np.log(0.1 / 0.8), abs=1e-12)
+
+
+def test_log_odds_of_a_vanished_probability_is_clamped():
+    def answer(ask):
+        return np.where(ask.keep.all(1, keepdims=True), [[0.0, 1.0]], [[900.0, 0.0]])
+
+    full = 1 / (1 + np.exp(-1))
+    assert value(LogOdds(), make([2, 1]), answer) == pytest.approx(np.log(1e-12) - np.log(full), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("at", "cuts"),
+    [("bins", [1, 1, 1, 2, 5]), ("0.2", [2]), ("0.75", [8]), (".5", [5]), ("1", [10]), ("rationale", [4])],
+)
+def test_where_to_cut(at, cuts):
+    effects = np.array([0.1, 0.05, 0.04, 0.03, 0.02, 0.01, 0.02, 0.03, 0.04, 0.01])
+    case, model = make(np.arange(10, 0, -1), rationale_share=0.33), additive(0.5, effects)
+    comp = value(Comprehensiveness(at=at), case, model)
+    assert comp == pytest.approx(np.mean([effects[:k].sum() for k in cuts]), abs=1e-12)
+    assert value(Sufficiency(at=at), case, model) == pytest.approx(
+        np.mean([effects[k:].sum() for k in cuts]), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("kind", [Comprehensiveness, Sufficiency, LogOdds, ErasureKl])
+@pytest.mark.parametrize("at", ["", "0", "1.5", "-1", "half", "nan", "1e3", ".", "0.1.2", "0.0", "0.2\n"])
+def test_where_to_cut_is_checked(kind, at):
+    with pytest.raises(ValueError, match=r"allowed: bins, rationale, or a share above 0 and up to 1"):
+        kind(at=at)
+
+
+def test_the_length_of_rationales_must_be_known():
+    score = drive(Comprehensiveness(at="rationale").score(make([1.0, 2.0])), never)
+    assert score.reason == "the mean share of marked words is not known"
+
+
+def test_facts_follow_the_parameters():
+    card = MetricFacts(where="here:There", forwards="6", invariances=("scale", "monotone"))
+    assert Comprehensiveness.facts(card) == card
+    assert Comprehensiveness.facts(card, at="0.2").forwards == "2"
+    assert LogOdds.facts(card, at="bins").forwards == "6"
+    assert Sufficiency.facts(card, at="rationale").needs == ("rationales",)
+    for kind in (Sufficiency, TauLoo):
+        assert kind.facts(card, absolute=True).invariances == ("scale", "sign")
+    assert [ErasureKl.facts(card, kept=kept).higher_is_better for kept in (False, True)] == [True, False]
+
+
+def test_the_divergence_by_hand():
+    # Without the top unit (1/2, 1/4, 1/4) becomes (1/4, 1/2, 1/4); without the other it stays.
+    rows = {(True, True): [0.5, 0.25, 0.25], (False, True): [0.25, 0.5, 0.25], (True, False): [0.5, 0.25, 0.25]}
+
+    def answer(ask):
+        return np.log([rows[tuple(keep.tolist())] for keep in ask.keep]) + 3.0
+
+    # ln 2 / 2 - ln 2 / 4: all five bins are k = 1.
+    assert value(ErasureKl(), make([2, 1]), answer) == pytest.approx(np.log(2) / 4, abs=1e-12)
+    assert value(ErasureKl(kept=True), make([2, 1]), answer) == pytest.approx(0.0, abs=1e-12)
+    assert value(ErasureKl(kept=True), make([1, 2]), answer) == pytest.approx(np.log(2) / 4, abs=1e-12)
+
+
+def test_the_divergence_sees_what_moves_among_the_other_classes():
+    def answer(ask):
+        gone = ~ask.keep[:, :1]
+        return np.log(np.where(gone, [0.1, 0.6, 0.3], [0.3, 0.6, 0.1]))
+
+    case = make([2, 1])
+    assert value(Comprehensiveness(), case, answer) == pytest.approx(0.0, abs=1e-12)
+    assert value(ErasureKl(), case, answer) == pytest.approx(0.3 * np.log(3) + 0.1 * np.log(1 / 3), abs=1e-12)
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=9), st.integers(0, 99))
+def test_divergences_are_never_negative_and_as_scipy_computes_them(scores, seed):
+    from scipy.special import softmax
+    from scipy.stats import entropy
+
+    case, model, seen = make(scores), random_model(seed), []
+    found = value(ErasureKl(), case, lambda ask: seen.append(softmax(model(ask), axis=1)) or model(ask))
+    assert found >= 0
+    assert found == pytest.approx(np.mean([entropy(seen[0][0], row) for row in seen[0][1:]]), abs=1e-12)
+
+
+def test_a_class_that_vanishes_diverges_far_but_finitely():
+    def answer(ask):
+        return np.where(ask.keep.all(1, keepdims=True), [[0.0, 0.0]], [[800.0, 0.0]])
+
+    assert value(ErasureKl(), make([2, 1]), answer) == pytest.approx(400 - np.log(2), abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", [LogOdds(), ErasureKl(), ErasureKl(kept=True)])
+def test_logarithmic_metrics_of_a_constant_model_are_exactly_zero(metric):
+    for scores in ([1.0, 2.0, 3.0], [1.0, 1.0, 1.0], [4.0]):
+        assert value(metric, make(scores), answer_with(lambda keep: 0.7)) == 0.0
+    assert drive(metric.score(make([])), never).reason == "no words to attribute"
