@@ -13,11 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrlab.bench.data_catalogue import DATASETS, DatasetInfo
+from attrlab.bench.data_catalogue import DATASETS
+from attrlab.bench.data_info import DatasetInfo
+from attrlab.bench.data_rationales import UNFIT
 from attrlab.bench.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from attrlab.bench.inputs import Example, Span
+    from attrlab.bench.inputs import Example
 
 __all__ = ["DATASETS", "Dataset", "DatasetInfo", "load"]
 
@@ -48,7 +50,8 @@ class Dataset:
         """BLAKE2 hash (32 hexadecimal digits) of everything a score can depend on: ids, texts, labels, rationales."""
         digest = hashlib.blake2b(json.dumps(self.info.labels).encode() + self.parses.encode(), digest_size=16)
         for example in self.examples:
-            content = (example.id, example.texts, example.label, example.rationales)
+            content: tuple[Any, ...] = (example.id, example.texts, example.label, example.rationales)
+            content += (example.weights,) if example.weights else ()
             digest.update(json.dumps(content, ensure_ascii=True).encode() + b"\n")
         return digest.hexdigest()
 
@@ -56,11 +59,12 @@ class Dataset:
     def rationale_share(self) -> float | None:
         """Mean share of words that more than half of the annotators marked, in [0, 1] (metrics spec 4.2, ``avg_k``).
 
-        The mean is over the examples that somebody annotated; None if there is none.
+        The mean is over the examples with such a word, the only ones that are scored: where annotators marked nothing,
+        or nothing together, is no rationale whose length could count. None if there is none.
         """
-        shares = [_marked_share(example) for example in self.examples if example.rationales]
-        known = [share for share in shares if share is not None]
-        return sum(known) / len(known) if known else None
+        marked = [example.shares() > 0.5 for example in self.examples if example.rationales or example.weights]
+        shares = [float(words.mean()) for words in marked if words.any()]
+        return sum(shares) / len(shares) if shares else None
 
     @cached_property
     def order(self) -> tuple[int, ...]:
@@ -97,6 +101,8 @@ def load(name: str, *, data_dir: Path | None = None, cache_dir: Path | None = No
         UserError: If name or part are unknown, a file is missing or broken, or the hub cannot be reached.
     """
     base, colon, part = name.partition(":")
+    if base in UNFIT:
+        raise UserError(f"data set {base!r} is for no classifier: {UNFIT[base]}")
     if base not in DATASETS:
         raise unknown("data set", base, DATASETS)
     info = DATASETS[base]
@@ -114,7 +120,7 @@ def load(name: str, *, data_dir: Path | None = None, cache_dir: Path | None = No
     cache = (cache_dir or checkpoint.cache_dir()) / "datasets"
     rows = sources.local_rows(info, part, folder, cache) if folder else sources.hub_rows(info, part, cache)
     found = Dataset(info=info, part=part, examples=sources.examples(info, part, rows, function))
-    return _parsed(found, folder / f"{part}.conllu") if folder else found
+    return _parsed(found, folder / f"{info.stem(part)}.conllu") if folder else found
 
 
 def _parsed(dataset: Dataset, file: Path) -> Dataset:
@@ -136,30 +142,9 @@ def _folder(info: DatasetInfo, data_dir: Path | None) -> Path | None:
         return given / info.name
     if info.source == "hub":
         return None
-    wanted = info.file.format(part=info.evaluation)
+    wanted = info.file_of(info.evaluation)
     where = f"no folder {str(given / info.name)!r}" if given else "no data folder was given"
     raise UserError(
         f"{where}: data set {info.name!r} is read from local files; put {info.name}/{wanted} (columns "
         f"{', '.join(info.columns)}) under a folder and name it with --data-dir or $ATTRLAB_DATA"
     )
-
-
-def _marked_share(example: "Example") -> float | None:
-    """Returns the share of an example's words marked by more than half of its annotators; None without words."""
-    from attrlab.bench.inputs import words
-
-    total = marked = 0
-    for number, text in enumerate(example.texts):
-        covers = [_covered(text, annotator[number]) for annotator in example.rationales or ()]
-        for start, end in words(text):
-            total += 1
-            marked += 2 * sum(any(cover[start:end]) for cover in covers) > len(covers)
-    return marked / total if total else None
-
-
-def _covered(text: str, spans: "tuple[Span, ...]") -> bytearray:
-    """Returns 1 for each letter or digit inside a span, 0 for the other characters (metrics spec 4.1)."""
-    cover = bytearray(len(text))
-    for start, end in spans:
-        cover[start:end] = bytes(char.isalnum() for char in text[start:end])
-    return cover

@@ -1,57 +1,10 @@
 """What is known of every data set without reading it; pure data."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetInfo:
-    """What is known of a data set without reading it.
-
-    Attributes:
-        name: Name on the command line and of its folder.
-        where: ``module:function``; from a part to its examples (embedded) or from a row to an example (the others).
-        summary: One line for ``attrlab list``.
-        labels: Names of the classes; a label is an index into them.
-        parts: Names of the parts.
-        train: The part to train on, or None.
-        evaluation: The part that is meant when none is named.
-        texts: 1, or 2 for a pair task.
-        rationales: ``""``, ``"human"`` or ``"planted"`` (known by construction).
-        source: ``embedded``, ``local`` (files in a folder) or ``hub`` (files in a folder, else the hub).
-        file: Name of the file that holds a part, with ``{part}`` for the part.
-        columns: Columns that the file must have; the texts come first.
-        hub_id: Repository on the Hugging Face hub; the configuration has the name of the data set.
-        reference: Paper.
-        licence: As stated at the source.
-        notes: What a reader of results must know, per part; ``""`` stands for all parts.
-    """
-
-    name: str
-    where: str
-    summary: str
-    labels: tuple[str, ...]
-    parts: tuple[str, ...] = ("train", "dev", "test")
-    train: str | None = "train"
-    evaluation: str = "test"
-    texts: int = 1
-    rationales: str = ""
-    source: str = "embedded"
-    file: str = ""
-    columns: tuple[str, ...] = ()
-    hub_id: str | None = None
-    reference: str
-    licence: str
-    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def notes_on(self, part: str) -> tuple[str, ...]:
-        """Returns the notes that hold for a part."""
-        return (*self.notes.get("", ()), *self.notes.get(part, ()))
-
+from attrlab.bench.data_info import UNSTATED as _UNSTATED
+from attrlab.bench.data_info import DatasetInfo
+from attrlab.bench.data_rationales import RATIONALE_SETS
 
 _BUILT = "the rationales are known by construction; no person marked them"
-_CUT = "the prepared files hold about 70 % of the rows of the original"
-_UNSTATED = "none stated at the source"
 
 _ALL = (
     DatasetInfo(
@@ -94,6 +47,93 @@ _ALL = (
         reference="this package, attrlab.bench.generator_rules",
         licence="Apache-2.0",
         notes={"": (_BUILT, "without a fitting answer the rationale is the question word and every answer given")},
+    ),
+    DatasetInfo(
+        name="keyword",
+        where="attrlab.bench.generator:keyword",
+        summary="opinion sentences: one of 16 class words decides, or there is none",
+        labels=("class_0", "class_1", "none"),
+        rationales="planted",
+        reference="metrics spec 7.1 (a)",
+        licence="Apache-2.0",
+        notes={"": (_BUILT, "the opinion words of the sentences are independent of the label")},
+    ),
+    DatasetInfo(
+        name="negation",
+        where="attrlab.bench.generator:negation",
+        summary="opinion sentences: a class word, turned around by a denier directly before it",
+        labels=("class_0", "class_1", "none"),
+        rationales="planted",
+        reference="metrics spec 7.1 (c)",
+        licence="Apache-2.0",
+        notes={"": (_BUILT, "a denier elsewhere changes nothing")},
+    ),
+    DatasetInfo(
+        name="position",
+        where="attrlab.bench.generator:position",
+        summary="opinion sentences: a class word counts only in the first half",
+        labels=("class_0", "class_1", "none"),
+        rationales="planted",
+        reference="metrics spec 7.1 (d)",
+        licence="Apache-2.0",
+        notes={"": (_BUILT, "texts of the third label have a class word in the second half only")},
+    ),
+    DatasetInfo(
+        name="spurious",
+        where="attrlab.bench.generator:spurious",
+        summary="sentiment sentences with a cue that agrees with the label in 97 %",
+        labels=("negative", "positive"),
+        rationales="planted",
+        reference="metrics spec 7.1 (e)",
+        licence="Apache-2.0",
+        notes={
+            "": (
+                _BUILT,
+                "the cue is marked, though the opinion decides: only intervening on it tells whether a model uses it",
+            )
+        },
+    ),
+    DatasetInfo(
+        name="bag_of_words",
+        where="attrlab.bench.generator:bag_of_words",
+        summary="opinion sentences: the sign of the sum of ten words' known weights",
+        labels=("class_0", "class_1", "none"),
+        rationales="planted",
+        reference="metrics spec 7.1 (f); Ribeiro et al. 2016, section 5.2",
+        licence="Apache-2.0",
+        notes={"": (_BUILT, "words with weights of either sign are marked: rank by magnitude")},
+    ),
+    DatasetInfo(
+        name="histogram",
+        where="attrlab.bench.generator:histogram",
+        summary="how often does the first word occur in the text?",
+        labels=("once", "twice", "three_times", "four_times"),
+        rationales="planted",
+        reference="after Cui et al. 2024, arXiv 2402.03902",
+        licence="Apache-2.0",
+        notes={"": (_BUILT, "the minis do not learn it in their 800 steps: accuracy below 0.5")},
+    ),
+    DatasetInfo(
+        name="dyck",
+        where="attrlab.bench.generator:dyck",
+        summary="the beginning of a balanced text of two kinds of brackets: which closes next?",
+        labels=("fi", "od"),
+        rationales="planted",
+        reference="after Wen et al. 2023, arXiv 2312.01429",
+        licence="Apache-2.0",
+        notes={
+            "": (_BUILT, "marked is the last open bracket; the closed pairs behind it have to be recognised as well")
+        },
+    ),
+    DatasetInfo(
+        name="pointer",
+        where="attrlab.bench.generator:pointer",
+        summary="class words behind a number word: the class of the word at that place; made for the wired models",
+        labels=("pointed_at_0", "pointed_at_1"),
+        rationales="planted",
+        reference="metrics spec 7.2",
+        licence="Apache-2.0",
+        notes={"": (_BUILT, "not every mini learns it: see the held-out accuracy")},
     ),
     DatasetInfo(
         name="sst2",
@@ -152,98 +192,24 @@ _ALL = (
         },
     ),
     DatasetInfo(
-        name="fair_rationales",
-        where="attrlab.bench.sources:fair_rationales",
-        summary="SST and DynaSent sentences, rationales of up to six annotators each",
-        labels=("negative", "positive"),
-        parts=("sst", "dynasent"),
-        train=None,
-        evaluation="sst",
-        rationales="human",
+        name="mnli",
+        where="attrlab.bench.sources:plain",
+        summary="MultiNLI, a sample: does the premise entail the hypothesis?",
+        labels=("entailment", "neutral", "contradiction"),
+        parts=("train", "dev"),
+        evaluation="dev",
+        texts=2,
         source="local",
-        file="{part}.jsonl",
-        columns=("tokens", "text_id", "original_label", "annotations"),
-        reference="Thorn Jakobsen et al. 2023",
+        file="{part}.tsv",
+        columns=("premise", "hypothesis", "label"),
+        reference="Williams et al. 2018, arXiv 1704.05426",
         licence=_UNSTATED,
         notes={
-            "": (
-                "the label is the one of the original data set",
-                "only rationales given for that label are kept: annotators who chose another one are left out",
-                _CUT,
-            ),
-            "sst": (
-                "128 of its 192 rows are in SST-2's training part",
-                "125 of 1,152 annotations are left out (91 'no sentiment', 34 of the other class)",
-            ),
-            "dynasent": (
-                "500 of 2,124 annotations are left out (304 'no sentiment', 196 of the other class)",
-                "5 of its 354 rows have no rationale for their label",
-            ),
-        },
-    ),
-    DatasetInfo(
-        name="eraser_movies",
-        where="attrlab.bench.sources:eraser_movies",
-        summary="ERASER movie reviews with rationale spans",
-        labels=("NEG", "POS"),
-        parts=("train", "val", "test"),
-        rationales="human",
-        source="local",
-        file="{part}.jsonl",
-        columns=("text", "id", "label", "rationale_spans"),
-        reference="Zaidan et al. 2007; DeYoung et al. 2020, arXiv 1911.03429",
-        licence=_UNSTATED,
-        notes={
-            "": ("reviews are long: models cut them, and rationales beyond the cut are lost", _CUT),
-            "train": ("the marking is partial",),
-            "val": ("the marking is partial",),
-            "test": ("the marking is exhaustive",),
-        },
-    ),
-    DatasetInfo(
-        name="hatexplain",
-        where="attrlab.bench.sources:hatexplain",
-        summary="posts labelled hate speech, offensive or normal; up to three rationales (hateful language)",
-        labels=("hatespeech", "normal", "offensive"),
-        parts=("val", "test"),
-        train=None,
-        rationales="human",
-        source="local",
-        file="{part}.jsonl",
-        columns=("tokens", "id", "label", "rationales"),
-        reference="Mathew et al. 2021, arXiv 2012.10289",
-        licence="MIT",
-        notes={
-            "": (
-                "contains hateful language",
-                "the label is the majority's; normal posts have no rationale",
-                "rationales do not name their annotator: some were given for the other abusive class",
-                _CUT,
-            ),
-        },
-    ),
-    DatasetInfo(
-        name="tweet_sentiment_extraction",
-        where="attrlab.bench.sources:tweet_sentiment_extraction",
-        summary="tweets with the part that shows their sentiment",
-        labels=("negative", "neutral", "positive"),
-        parts=("train", "test"),
-        rationales="human",
-        source="local",
-        file="train.csv",
-        columns=("text", "textID", "sentiment", "start", "end"),
-        reference="Kaggle 2020, Tweet Sentiment Extraction",
-        licence=_UNSTATED,
-        notes={
-            "": (
-                "the parts are ours: a tenth of train.csv, by hash of the text, is the test part",
-                "the selection of a neutral tweet mostly is the whole text",
-                "some selections start or end inside a word",
-                _CUT,
-            ),
+            "": ("a sample to train models on that are judged on livenli",),
+            "dev": ("1,000 rows of the sample, not the official part",),
         },
     ),
 )
 
-DATASETS: dict[str, DatasetInfo] = {info.name: info for info in _ALL}
+DATASETS: dict[str, DatasetInfo] = {info.name: info for info in (*_ALL, *RATIONALE_SETS)}
 """All data sets by name, in the order in which they are listed."""

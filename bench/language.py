@@ -70,7 +70,12 @@ class LanguageModel(TextModel):
             UserError: If there is no token to predict from, or there are more than the model reads.
         """
         prompt, *rest = example.texts
-        coded = encode(self.tokenizer, replace(example, texts=(prompt,), rationales=None, parses=None), unit, _NO_LIMIT)
+        coded = encode(
+            self.tokenizer,
+            replace(example, texts=(prompt,), rationales=None, weights=None, parses=None),
+            unit,
+            _NO_LIMIT,
+        )
         n = int((~coded.special).nonzero()[0].max(initial=-1)) + 1 or self._leading(coded)
         ids = np.array([i for text in rest for i in self.tokenizer(text, add_special_tokens=False)["input_ids"]])
         if n == 0:

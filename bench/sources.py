@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from attrlab.bench.data_catalogue import DatasetInfo
+from attrlab.bench.data_info import DatasetInfo
 from attrlab.bench.errors import UserError, unknown
-from attrlab.bench.inputs import Example, Span, words
+from attrlab.bench.inputs import Example
 
 HUB_PARTS = {"train": "train", "dev": "validation", "test": "test"}
 HUB_SECONDS = 5.0
@@ -66,25 +66,57 @@ def local_rows(info: DatasetInfo, part: str, folder: Path, cache: Path) -> Itera
     Raises:
         UserError: If the file is missing, not UTF-8, cannot be parsed or lacks a column.
     """
-    path = folder / info.file.format(part=part)
+    path = folder / info.file_of(part)
     if not path.is_file():
         there = ", ".join(sorted(entry.name for entry in folder.iterdir())) or "nothing"
         raise UserError(f"no such file: {str(path)!r}; {info.name}:{part} is read from it (the folder holds: {there})")
-    content = path.read_bytes()
-    try:
-        lines = content.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
-    _check_lines(path, lines)
-    table = _parse(path, lines[0].rstrip("\r"), cache / hashlib.blake2b(content, digest_size=8).hexdigest())
-    missing = [column for column in info.columns if column not in table.column_names]
+    table, beside = _table(path, cache), _table(folder / info.beside, cache) if info.beside else None
+    known = [*table.column_names, *(beside.column_names if beside else [])]
+    missing = [column for column in info.columns if column not in known]
     if missing:
         raise UserError(f"{path}: no column {missing[0]!r}; it has: {', '.join(table.column_names)}")
     # In a CSV file with quotes a row may take several lines, so only the row is known there.
-    unit, first = {".tsv": ("line", 2), ".jsonl": ("line", 1), ".csv": ("row", 1)}[path.suffix]
-    for number, values in enumerate(_values(table)):
-        if any(value not in (None, "") for value in values.values()):
-            yield Row(number, f"{path}, {unit} {number + first}", values)
+    unit, first = {".csv": ("row", 1), ".tsv": ("line", 2)}.get(path.suffix, ("line", 1))
+    rows = (
+        Row(number, f"{path}, {unit} {number + first}", values)
+        for number, values in enumerate(_values(table))
+        if any(value not in (None, "") for value in values.values())
+    )
+    if beside:
+        return _joined(rows, info.key, beside, folder / info.beside)
+    return _grouped(rows, info.key) if info.key else rows
+
+
+def _table(path: Path, cache: Path) -> Any:
+    """Returns a file as a ``datasets.Dataset``."""
+    try:
+        content = path.read_bytes()
+        lines = content.decode("utf-8-sig").split("\n")
+    except OSError as error:
+        raise UserError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}; save the file as UTF-8") from error
+    _check_lines(path, lines)
+    return _parse(path, lines[0].rstrip("\r"), cache / hashlib.blake2b(content, digest_size=8).hexdigest())
+
+
+def _joined(rows: Iterable[Row], key: str, beside: Any, path: Path) -> Iterator[Row]:
+    """Yields the rows with the columns of the row of another file that has the same key."""
+    others = {values[key]: values for values in _values(beside)}
+    for row in rows:
+        if row.values[key] not in others:
+            raise UserError(f"{row.place}: {path} has no row with {key} {row.values[key]!r}")
+        yield row._replace(values={**others[row.values[key]], **row.values})
+
+
+def _grouped(rows: Iterable[Row], key: str) -> Iterator[Row]:
+    """Yields one row for each value of a column, in order of appearance: the values of its rows as lists."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.values[key], []).append(row)
+    for first, *others in groups.values():
+        lists = {column: [row.values[column] for row in (first, *others)] for column in first.values}
+        yield first._replace(values=lists)
 
 
 def hub_rows(info: DatasetInfo, part: str, cache: Path) -> Iterator[Row]:
@@ -98,7 +130,7 @@ def hub_rows(info: DatasetInfo, part: str, cache: Path) -> Iterator[Row]:
     import datasets
     import huggingface_hub
 
-    remedy = f"connect, or put {info.name}/{info.file.format(part=part)} under the data folder"
+    remedy = f"connect, or put {info.name}/{info.file_of(part)} under the data folder"
     with _quiet():
         try:
             # Downloads retry for minutes; this one question does not. Offline mode answers from earlier downloads.
@@ -120,70 +152,16 @@ def hub_rows(info: DatasetInfo, part: str, cache: Path) -> Iterator[Row]:
 def plain(info: DatasetInfo, part: str, row: Row) -> Example:
     """Returns the example of a row with one or two texts and a label; -1 is GLUE's sign for an unpublished label."""
     texts = tuple(row.values[column] for column in info.columns[: info.texts])
-    label = None if str(row.values["label"]) == "-1" else _label(info, row.values["label"])
+    label = None if str(row.values["label"]) == "-1" else label_index(info, row.values["label"])
     return Example(id=f"{part}-{row.number}", texts=texts, label=label)
 
 
-def fair_rationales(info: DatasetInfo, part: str, row: Row) -> Example:
-    """Returns a sentence with the rationales of those annotators who chose its original label.
+def label_index(info: DatasetInfo, value: str | int) -> int:
+    """Returns the index of a label given by name or as a number.
 
-    A rationale belongs to its annotator's label, so those given for another label or for "no sentiment" say
-    nothing about this one. Where nobody chose the original label there are no rationales.
+    Raises:
+        UserError: If the data set has no such label.
     """
-    values = row.values
-    agreeing = [given for given in values["annotations"] if given["label"] == values["original_label"]]
-    text, spans = _join(values["tokens"])
-    return Example(
-        id=f"{part}-{values['text_id']}",
-        texts=(text,),
-        label=_label(info, values["original_label"]),
-        rationales=tuple((_marked(spans, given["rationale"]),) for given in agreeing) or None,
-    )
-
-
-def eraser_movies(info: DatasetInfo, part: str, row: Row) -> Example:
-    """Returns a review; its rationale spans are half-open ranges of the words of the text (empty ones are dropped)."""
-    text = row.values["text"]
-    places = words(text)
-    spans = []
-    for first, last in row.values["rationale_spans"]:
-        if not 0 <= first <= last <= len(places):
-            raise UserError(f"rationale span [{first}, {last}) is outside the text of {len(places)} words")
-        if first < last:
-            spans.append((places[first][0], places[last - 1][1]))
-    label = _label(info, row.values["label"])
-    return Example(id=row.values["id"], texts=(text,), label=label, rationales=((tuple(spans),),))
-
-
-def hatexplain(info: DatasetInfo, part: str, row: Row) -> Example:
-    """Returns a post with the rationale of every annotator who gave one."""
-    text, spans = _join(row.values["tokens"])
-    return Example(
-        id=row.values["id"],
-        texts=(text,),
-        label=_label(info, row.values["label"]),
-        rationales=tuple((_marked(spans, marks),) for marks in row.values["rationales"]) or None,
-    )
-
-
-def tweet_sentiment_extraction(info: DatasetInfo, part: str, row: Row) -> Example | None:
-    """Returns a tweet with its selected part; None if it belongs to the other part.
-
-    There is one file. A tenth of it is ``test``, chosen by a hash of the letters and digits of the text, so that
-    copies of a tweet stay together.
-    """
-    text = row.values["text"]
-    key = "".join(char for char in text.lower() if char.isalnum())
-    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-    if (int.from_bytes(digest, "big") % 10 == 0) != (part == "test"):
-        return None
-    span = (int(row.values["start"]), int(row.values["end"]))
-    label = _label(info, row.values["sentiment"])
-    return Example(id=row.values["textID"], texts=(text,), label=label, rationales=(((span,),),))
-
-
-def _label(info: DatasetInfo, value: str | int) -> int:
-    """Returns the index of a label given by name or as a number."""
     if value in info.labels:
         return info.labels.index(str(value))
     if str(value).isascii() and str(value).isdigit() and int(value) < len(info.labels):
@@ -192,25 +170,9 @@ def _label(info: DatasetInfo, value: str | int) -> int:
     raise UserError(f"label {value!r} is not one of {info.name!r}; allowed: {allowed}")
 
 
-def _join(tokens: list[str]) -> tuple[str, list[Span]]:
-    """Returns the tokens joined by blanks, and the span of each."""
-    spans, start = [], 0
-    for token in tokens:
-        spans.append((start, start + len(token)))
-        start += len(token) + 1
-    return " ".join(tokens), spans
-
-
-def _marked(spans: list[Span], marks: list[int]) -> tuple[Span, ...]:
-    """Returns the spans of the tokens marked with 1."""
-    if len(marks) != len(spans):
-        raise UserError(f"a rationale has {len(marks)} marks for {len(spans)} tokens; give one per token")
-    return tuple(span for span, mark in zip(spans, marks, strict=True) if mark)
-
-
 def _check_lines(path: Path, lines: list[str]) -> None:
     """Refuses a file without rows, and lines of a TSV file with too few or too many fields (parsers mend those)."""
-    if sum(map(bool, map(str.strip, lines))) < (1 if path.suffix == ".jsonl" else 2):
+    if sum(map(bool, map(str.strip, lines))) < (2 if path.suffix in {".csv", ".tsv"} else 1):
         raise UserError(f"{path} has no row; give a file with at least one")
     tabs = lines[0].count("\t")
     for number, line in enumerate(lines, start=1):
@@ -226,6 +188,8 @@ def _parse(path: Path, header: str, cache: Path) -> Any:
     with _quiet():
         try:
             # Not load_dataset: that reports each use of a local file to a server.
+            if path.suffix == ".txt":
+                return datasets.Dataset.from_text(str(path), cache_dir=str(cache))
             if path.suffix not in form:
                 return datasets.Dataset.from_json(str(path), cache_dir=str(cache))
             delimiter = form[path.suffix].get("sep", ",")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -34,12 +35,21 @@ ROWS = {
     "qqp:dev": 10000,
     "qqp:test": 10000,
     "fair_rationales:sst": 192,
+    "fair_rationales:sst_unseen": 64,
     "fair_rationales:dynasent": 354,
     "eraser_movies:train": 1111,
     "eraser_movies:val": 140,
     "eraser_movies:test": 135,
     "hatexplain:val": 1379,
     "hatexplain:test": 1330,
+    "mnli:train": 8999,
+    "mnli:dev": 1000,
+    "imdb_counterfactual:train": 1214,
+    "imdb_counterfactual:dev": 165,
+    "imdb_counterfactual:test": 336,
+    "imdb_counterfactual:revised": 336,
+    "eraser_multirc:val": 2488,
+    "eraser_multirc:test": 3658,
     "lexicon:train": 10000,
     "lexicon:dev": 1000,
     "lexicon:test": 1000,
@@ -79,6 +89,11 @@ def made(labels, rationales=None, texts=None):
         for i, label in enumerate(labels)
     )
     return Dataset(info=DATASETS["sst2"], part="dev", examples=tuple(rows))
+
+
+def weighted(text, marks):
+    """An example with graded marks."""
+    return Example(id="w", texts=(text,), label=0, weights=(marks,))
 
 
 def raw(path):
@@ -124,11 +139,13 @@ def test_pairs_stay_pairs_and_labels_follow_glue(shared):
 
 
 @needs_data
-@pytest.mark.parametrize("part", ["sst", "dynasent"])
+@pytest.mark.parametrize("part", ["sst", "sst_unseen", "dynasent"])
 def test_fair_rationales_keep_the_annotators_of_the_label(shared, part):
     found = shared(f"fair_rationales:{part}")
     left_out = Counter()
-    for example, row in zip(found.examples, raw(SHARED / "fair_rationales" / f"{part}.jsonl"), strict=True):
+    rows = raw(SHARED / "fair_rationales" / f"{found.info.stem(part)}.jsonl")
+    rows = [row for row in rows if part != "sst_unseen" or row["sst2_split"] != "train"]
+    for example, row in zip(found.examples, rows, strict=True):
         assert example.texts == (" ".join(row["tokens"]),)
         assert found.info.labels[example.label] == row["original_label"]
         kept = [one for one in row["annotations"] if one["label"] == row["original_label"]]
@@ -152,6 +169,10 @@ def test_fair_rationales_say_how_many_rows_sst2_trains_on(shared):
     trained = sum(row["sst2_split"] == "train" for row in rows)
     assert f"{trained} of its {len(rows)} rows are in SST-2's training part" in DATASETS["fair_rationales"].notes["sst"]
     assert trained == 128
+    known = {example.texts[0].casefold() for example in shared("sst2:train").examples}
+    unseen = [example.texts[0].casefold() for example in shared("fair_rationales:sst_unseen").examples]
+    assert len(unseen) == len(rows) - trained
+    assert not known & set(unseen)
 
 
 @needs_data
@@ -224,6 +245,8 @@ def test_fingerprint_depends_on_everything_a_score_depends_on():
         made([0, 1], rationales=[spans, None]),
         made([0, 1], rationales=[(((),),), None]),
         Dataset(info=DATASETS["qqp"], part="dev", examples=made([0, 1]).examples),
+        replace(made([0, 1]), examples=(weighted("a b", ((0, 1, 0.5),)), made([0, 1]).examples[1])),
+        replace(made([0, 1]), examples=(weighted("a b", ((0, 1, 0.6),)), made([0, 1]).examples[1])),
     ]
     assert len({dataset.fingerprint for dataset in variants}) == len(variants)
     assert made([0, 1]).fingerprint == made([0, 1]).fingerprint
@@ -235,8 +258,11 @@ def test_rationale_share_by_hand():
     two = (((0, 9),),)  # good, bad
     dash = (((10, 11),),)  # a dash is no word character
     dataset = made([0, 1, 0, 1], [(one, two, dash), (two,), None, (dash,)], [text] * 4)
-    assert dataset.rationale_share == pytest.approx((1 / 4 + 2 / 4 + 0) / 3)
+    assert dataset.rationale_share == pytest.approx((1 / 4 + 2 / 4) / 2), "without a marked word there is no rationale"
     assert made([0], [(one, two)], [text]).rationale_share == 1 / 4, "half of the annotators is no majority"
+    graded = ((0, 4, 0.6), (6, 9, 0.5))
+    assert replace(made([0]), examples=(weighted(text, graded),)).rationale_share == 1 / 4, "more than half felt it"
+    assert made([0], [(dash,)], [text]).rationale_share is None
     assert made([0, 1]).rationale_share is None
 
 
@@ -334,6 +360,8 @@ def test_broken_files_are_refused_in_one_line_with_the_place(local, name, file, 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("cos_e", r"data set 'cos_e' is for no classifier: its answer is one of three texts of its own row"),
+        ("lambada_rationales:test", r"'lambada_rationales' is for no classifier: it marks words for the next word"),
         ("sst", r"unknown data set 'sst'. Did you mean 'sst2'"),
         ("sst2:validation", r"unknown part of sst2 'validation'.*Known: dev, test, train"),
         ("lexicon:", r"unknown part of lexicon ''"),
@@ -428,7 +456,9 @@ def test_catalogue_is_consistent():
         assert info.evaluation in info.parts
         assert info.train is None or info.train in info.parts
         assert set(info.notes) <= {"", *info.parts}
-        assert info.rationales in ("", "human", "planted")
+        assert info.rationales in ("", "human", "derived", "planted")
+        assert set(info.within.items()) <= {(part, stem) for part in info.parts for stem in info.parts}
+        assert bool(info.key) >= bool(info.beside)
         assert (info.source == "embedded") == (not info.file)
         assert (info.source == "hub") == bool(info.hub_id)
         assert callable(load_object(info.where))

@@ -1,4 +1,4 @@
-"""Token F1, AUPRC and planted recall against hand-computed values and scikit-learn."""
+"""Plausibility of selected and of ranked words against hand-computed values and scikit-learn."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -7,11 +7,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import auc, f1_score, precision_recall_curve
+from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
 from attrlab.bench.types import Case
-from attrlab.metrics.planted import PlantedRecall
-from attrlab.metrics.plausibility import Auprc, TokenF1, area, f1, majority
+from attrlab.metrics.annotators import majority, targets
+from attrlab.metrics.detection import auprc, auroc, average_precision
+from attrlab.metrics.plausibility import (
+    Auprc,
+    Auroc,
+    AveragePrecision,
+    TokenF1,
+    TokenIou,
+    TokenPrecision,
+    TokenRecall,
+)
+
+SELECTING = [TokenF1, TokenPrecision, TokenRecall, TokenIou]
+RANKING = [Auprc, AveragePrecision, Auroc]
 
 MARKED = st.lists(st.tuples(st.booleans(), st.integers(-4, 4)), min_size=1, max_size=20).filter(
     lambda rows: any(marked for marked, _ in rows)
@@ -44,9 +56,24 @@ def test_avg_k_is_the_mean_share_rounded_up_within_one_and_m(share, k):
     assert score.value == pytest.approx(2 * k / (k + 4))
 
 
-def test_k_is_checked_by_the_constructor():
-    with pytest.raises(ValueError, match="k='best'; allowed: avg, oracle"):
-        TokenF1(k="best")
+def test_the_other_selections_by_hand():
+    case = make([4, 3, 2, 1, 0], [1, 0, 1, 1, 1], share=0.4)  # two chosen, one of four marked among them
+    assert TokenPrecision().score(case).value == pytest.approx(1 / 2)
+    assert TokenRecall().score(case).value == pytest.approx(1 / 4)
+    assert TokenIou().score(case).value == pytest.approx(1 / 5)
+
+
+@pytest.mark.parametrize(
+    ("metric", "setting", "message"),
+    [
+        (TokenF1, {"k": "best"}, "k='best'; allowed: avg, oracle"),
+        (Auprc, {"annotators": "most"}, "annotators='most'; allowed: majority, union, soft, each"),
+        (TokenIou, {"predictions": "any"}, "predictions='any'; allowed: correct, wrong, all"),
+    ],
+)
+def test_parameters_are_checked_by_the_constructor(metric, setting, message):
+    with pytest.raises(ValueError, match=message):
+        metric(**setting)
 
 
 def test_majority_needs_more_than_half_of_all_annotators():
@@ -70,15 +97,20 @@ def test_ties_are_averaged_over_the_orders():
     # k = 1 of four equal scores; over the orders 0123, 3012, 2301, 1230, 0123 the first unit is 0, 3, 2, 1, 0.
     flat = make([1, 1, 1, 1], [1, 0, 0, 0], share=0.25)
     assert TokenF1().score(flat).value == pytest.approx(2 / 5)
-    assert PlantedRecall().score(flat).value == pytest.approx(2 / 5)
 
 
 @settings(deadline=None)
-@given(MARKED)
-def test_f1_is_scikit_learns_on_the_chosen_units(rows):
-    positive = np.array([marked for marked, _ in rows])
-    chosen = np.array([score > 0 for _, score in rows])
-    assert f1(chosen, positive) == pytest.approx(f1_score(positive, chosen), abs=1e-12)
+@given(st.lists(st.tuples(st.booleans(), st.integers(-99, 99)), min_size=2, max_size=12), st.integers(1, 12))
+def test_selections_are_scikit_learns_on_the_chosen_units(rows, k):
+    """All scores differ, so which units are chosen is beyond doubt."""
+    marks = np.array([marked for marked, _ in rows]) | (np.arange(len(rows)) == 0)
+    scores = np.array([score for _, score in rows]) + np.linspace(0, 0.5, len(rows)) + 200
+    k = min(k, len(rows))
+    chosen = np.isin(np.arange(len(rows)), np.argsort(-scores)[:k])
+    case = make(scores, marks, share=k / len(rows))
+    references = [f1_score, precision_score, recall_score, jaccard_score]
+    for metric, reference in zip(SELECTING, references, strict=True):
+        assert metric().score(case).value == pytest.approx(reference(marks, chosen, zero_division=0), abs=1e-12)
 
 
 def area_by_thresholds(positive, scores):
@@ -92,11 +124,37 @@ def area_by_thresholds(positive, scores):
 
 @settings(deadline=None)
 @given(MARKED)
-def test_auprc_is_the_area_of_eraser_and_of_the_definition(rows):
+def test_auprc_is_the_area_of_the_definition(rows):
     positive, scores = [marked for marked, _ in rows], [float(score) for _, score in rows]
-    precision, recall, _ = precision_recall_curve([int(p) for p in positive], scores)
-    assert area(np.array(positive), np.array(scores)) == pytest.approx(auc(recall, precision), abs=1e-12)
-    assert area(np.array(positive), np.array(scores)) == pytest.approx(area_by_thresholds(positive, scores), abs=1e-12)
+    found = auprc(np.array(positive, dtype=float), np.array(scores))
+    assert found == pytest.approx(area_by_thresholds(positive, scores), abs=1e-12)
+
+
+@settings(deadline=None)
+@given(MARKED.filter(lambda rows: not all(marked for marked, _ in rows)))
+def test_auroc_is_the_share_of_ordered_pairs(rows):
+    positive = [score for marked, score in rows if marked]
+    negative = [score for marked, score in rows if not marked]
+    pairs = [(p > n) + (p == n) / 2 for p in positive for n in negative]
+    marks, scores = np.array(rows, dtype=float).T
+    assert auroc(marks, scores) == pytest.approx(np.mean(pairs), abs=1e-12)
+
+
+@settings(deadline=None)
+@given(MARKED)
+def test_perfect_scores_get_exactly_one_whatever_the_rounding(rows):
+    marks = np.array([marked for marked, _ in rows], dtype=float)
+    assert auprc(marks, marks) == average_precision(marks, marks) == 1.0
+    if not marks.all():
+        assert auroc(marks, marks) == 1.0
+
+
+def test_average_precision_and_auroc_by_hand():
+    case = make([4, 3, 2, 1], [0, 1, 0, 1])
+    assert AveragePrecision().score(case).value == pytest.approx((1 / 2 + 2 / 4) / 2)
+    assert Auroc().score(case).value == pytest.approx(1 / 4)
+    assert Auroc().score(make([1, 1, 1], [1, 0, 0])).value == 0.5
+    assert Auroc().score(make([1, 2, 3], [1, 1, 1])).reason == "every word is marked"
 
 
 def test_auprc_of_perfect_reversed_and_flat_scores():
@@ -105,26 +163,13 @@ def test_auprc_of_perfect_reversed_and_flat_scores():
     assert Auprc().score(make([1, 1, 1, 1], [1, 0, 0, 0])).value == pytest.approx((1 + 0.25) / 2)
 
 
-def test_planted_recall_by_hand_and_for_oracle_and_reverse():
-    planted = [0, 1, 0, 1, 0]
-    assert PlantedRecall().score(make([1, 5, 2, 3, 4], planted)).value == pytest.approx(0.5)
-    assert PlantedRecall().score(make(planted, planted)).value == 1.0
-    assert PlantedRecall().score(make([-mark for mark in planted], planted)).value == 0.0
-
-
-def test_planted_recall_of_random_scores_is_the_share_of_planted_units():
-    rng = np.random.default_rng(0)
-    values = [PlantedRecall().score(make(rng.normal(size=10), [1, 1, 1] + 7 * [0])).value for _ in range(2000)]
-    # The standard error of the mean is 0.0055 (hypergeometric, 3 of 10).
-    assert np.mean(values) == pytest.approx(0.3, abs=0.02)
-
-
-@pytest.mark.parametrize("metric", [TokenF1(), TokenF1(k="oracle"), Auprc(), PlantedRecall()])
+@pytest.mark.parametrize("metric", [*(kind() for kind in SELECTING + RANKING), TokenF1(k="oracle")])
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         ({"label": 0}, "prediction differs from the label the rationale explains"),
         ({"label": None}, "no gold label"),
+        ({"correct": False}, "the prediction is wrong"),
         ({"rationales": np.zeros((1, 3), dtype=bool)}, "no word is marked"),
         ({"scores": np.zeros(0), "rationales": np.zeros((1, 0), dtype=bool)}, "no words to attribute"),
     ],
@@ -136,10 +181,81 @@ def test_undefined_with_a_reason(metric, change, reason):
 
 
 def test_undefined_without_rationales_or_without_their_share():
-    for metric in (TokenF1(), Auprc(), PlantedRecall()):
+    for metric in (TokenF1(), Auprc()):
         score = metric.score(make([1, 2], None))
         assert np.isnan(score.value)
         assert score.reason.startswith("no ")
     without_share = make([1, 2], [1, 0], share=None)
     assert TokenF1().score(without_share).reason == "the mean share of marked words is not known"
     assert TokenF1(k="oracle").score(without_share).value == 0.0
+
+
+# --- several annotators ----------------------------------------------------------------------------------------
+
+THREE = [[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 0]]
+
+
+def test_targets_of_three_annotators():
+    case = make([4, 3, 2, 1], THREE)
+    assert [target.tolist() for target in targets(case, "majority")] == [[1, 0, 0, 0]]
+    assert [target.tolist() for target in targets(case, "union")] == [[1, 1, 1, 0]]
+    assert [target.tolist() for target in targets(case, "soft")] == [[1, 1 / 3, 1 / 3, 0]]
+    assert [target.tolist() for target in targets(case, "each")] == THREE
+    silent = make([2, 1], [[1, 0], [0, 0]])
+    assert [target.tolist() for target in targets(silent, "each")] == [[1, 0]], "who marked nothing is no target"
+    assert targets(silent, "majority") == []
+
+
+def test_graded_marks_are_shares():
+    case = replace(make([4, 3, 2, 1], None), weights=np.array([1, 2 / 3, 1 / 3, 0]))
+    assert [target.tolist() for target in targets(case, "majority")] == [[1, 1, 0, 0]]
+    assert [target.tolist() for target in targets(case, "union")] == [[1, 1, 1, 0]]
+    assert TokenPrecision(annotators="soft").score(case).value == pytest.approx((1 + 2 / 3) / 2)
+    assert Auprc().score(case).value == 1.0
+    assert Auprc(annotators="each").score(case).reason == "graded marks do not tell who marked what"
+
+
+def test_each_is_the_mean_over_annotators_who_marked_something():
+    case = make([4, 3, 2, 1], [*THREE, [0, 0, 0, 0]], share=0.5)
+    alone = [Auprc().score(make([4, 3, 2, 1], marks)).value for marks in THREE]
+    assert Auprc(annotators="each").score(case).value == pytest.approx(np.mean(alone))
+    assert TokenF1(annotators="each").score(case).value == pytest.approx((1 + 1 / 2 + 2 / 3) / 3)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 5), st.integers(2, 9))
+def test_a_soft_target_is_that_of_the_pooled_annotators(seed, n_annotators, m):
+    """As if each annotator's marks were an example of its own and all of them one long text, scored alike."""
+    rng = np.random.default_rng(seed)
+    marks, scores = rng.random((n_annotators, m)) < 0.4, rng.integers(0, 4, m).astype(float)
+    marks[0, 0], marks[0, 1] = True, False
+    pooled, repeated = marks.ravel().astype(float), np.tile(scores, n_annotators)
+    soft = marks.mean(axis=0)
+    for area in (auprc, average_precision, auroc):
+        assert area(soft, scores) == pytest.approx(area(pooled, repeated), abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", SELECTING + RANKING)
+@pytest.mark.parametrize("annotators", ["majority", "union", "soft", "each"])
+def test_with_one_annotator_it_does_not_matter_how_they_are_merged(kind, annotators):
+    case = make([3, 1, 2, 2, -1], [1, 0, 1, 0, 0])
+    assert kind(annotators=annotators).score(case) == kind().score(case)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "correct", "reason"),
+    [
+        ("correct", True, None),
+        ("correct", False, "the prediction is wrong"),
+        ("wrong", False, None),
+        ("wrong", True, "the prediction is right"),
+        ("wrong", None, "the prediction is right"),
+        ("all", False, None),
+        ("all", True, None),
+    ],
+)
+def test_where_the_gold_label_is_explained_wrong_predictions_are_kept_apart(predictions, correct, reason):
+    score = Auprc(predictions=predictions).score(replace(make([2, 1], [1, 0]), correct=correct))
+    assert score.reason == reason
+    predicted = replace(make([2, 1], [1, 0], label=0), correct=False)  # the wrong class is explained
+    assert "differs" in Auprc(predictions=predictions).score(predicted).reason
