@@ -1,21 +1,40 @@
-"""The embedded data sets: seeded sentences whose label and rationale follow from a stated rule.
+"""The embedded data sets: seeded texts whose label and rationale follow from a stated rule.
+
+Sentences about films and books:
 
 * ``lexicon``: sentiment, decided by opinion words, negators and intensifiers.
-* ``shortcut``: opinion sentences whose label is decided by planted words only (Bastings et al. 2022,
-  arXiv 2111.07367: "single token" and "token in context").
-* ``and_pair``: the same sentences; class 1 if and only if both of two planted words occur ("New York").
 * ``pairs``: a question and a statement; does the statement give the kind of answer that is asked for?
 
-Sentences are built from a label here and judged from their text alone in ``generator_rules``, so that the two
-check each other. The rationales are known by construction; no person marked them. Parses follow from the grammar.
+The same sentences, whose opinion counts for nothing, with planted words that decide the label. Where a third label
+says that nothing is planted, taking the planted words away changes the label, whichever it was:
+
+* ``keyword``: one class word, or none.
+* ``shortcut``: a class word or two words together (Bastings et al. 2022, arXiv 2111.07367: "single token" and
+  "token in context").
+* ``and_pair``: class 1 if and only if both of two words occur ("New York").
+* ``negation``: a class word, which a denier directly before it turns into its opposite.
+* ``position``: a class word, which counts only in the first half of the text.
+* ``bag_of_words``: the sign of the sum of the weights of ten words.
+* ``spurious``: sentiment, and a cue that agrees with it in 97 % of the sentences of every part. The label is decided by
+  the opinion, the cue is marked: whether a model uses it has to be found out by intervening on it.
+
+Texts that are no sentences, for what is known of how attention solves them:
+
+* ``histogram``: how often does the first word occur?
+* ``dyck``: which bracket closes next?
+* ``pointer``: the class of the word at the place that the first word names.
+
+Texts are built from a label here and judged from their words alone in ``generator_rules``, so that the two
+check each other. The rationales are known by construction; no person marked them. Parses of sentences follow from the
+grammar.
 """
 
 import re
 from collections.abc import Callable
 from functools import cache
-from random import Random
 
-from attrlab.bench import generator_words as vocabulary
+from attrlab.bench import generator_planted, generator_sentences, generator_symbols
+from attrlab.bench.generator_draws import MARK, Draws, Texts
 from attrlab.bench.generator_parses import parse_of
 from attrlab.bench.inputs import Example, Span
 
@@ -23,43 +42,27 @@ SEED = 20240607
 PARTS = {"train": 10_000, "dev": 1000, "test": 1000}
 """Number of examples per part. No text is in two parts."""
 
-Texts = tuple[str, ...]
-"""The marked texts of one example: the words of its rationale stand in angle brackets."""
+BUILDERS: dict[str, Callable[[Draws, int], Texts]] = {
+    "lexicon": generator_sentences.lexicon,
+    "pairs": generator_sentences.pairs,
+    "keyword": generator_planted.keyword,
+    "shortcut": generator_planted.shortcut,
+    "and_pair": generator_planted.and_pair,
+    "negation": generator_planted.negation,
+    "position": generator_planted.position,
+    "bag_of_words": generator_planted.bag_of_words,
+    "spurious": generator_planted.spurious,
+    "histogram": generator_symbols.histogram,
+    "dyck": generator_symbols.dyck,
+    "pointer": generator_symbols.pointer,
+}
+"""From a label to the marked texts of an example, by task."""
 
-_SLOT = re.compile(r"\{(\+?)(\w+)\}")
-_MARK = re.compile(r"<([^>]*)>")
+LABELS = {"keyword": 3, "negation": 3, "position": 3, "bag_of_words": 3, "histogram": 4}
+"""Number of labels of the tasks that have more than two."""
 
-
-class Draws:
-    """Seeded choices built on ``Random.random`` alone.
-
-    Python keeps that stream fixed for a seed for ever; it does not promise so for ``choice`` or ``shuffle``.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self._random = Random(seed).random
-
-    def below(self, n: int) -> int:
-        """Returns a whole number in [0, n)."""
-        return int(self._random() * n)
-
-    def chance(self, probability: float) -> bool:
-        """Returns True with the given probability."""
-        return self._random() < probability
-
-    def pick(self, options: tuple[str, ...]) -> str:
-        """Returns one of the options."""
-        return options[self.below(len(options))]
-
-    def grow(self, template: str, **given: str) -> str:
-        """Returns the template with ``{slots}`` grown from the grammar and ``{+slots}`` taken from ``given``."""
-
-        def fill(match: re.Match[str]) -> str:
-            if match[1]:
-                return given[match[2]]
-            return self.grow(self.pick(vocabulary.GRAMMAR[match[2]]), **given)
-
-        return _SLOT.sub(fill, template)
+SYMBOLS = ("histogram", "dyck", "pointer")
+"""The tasks whose texts are no sentences."""
 
 
 def finish(marked: str) -> tuple[str, tuple[Span, ...]]:
@@ -68,17 +71,35 @@ def finish(marked: str) -> tuple[str, tuple[Span, ...]]:
     >>> finish("the plot was <not> <dull>.")
     ('The plot was not dull.', ((13, 16), (17, 21)))
     """
-    marked = re.sub(r"[A-Za-z]", lambda first: first[0].upper(), marked, count=1)
+    return unmarked(re.sub(r"[A-Za-z]", lambda first: first[0].upper(), marked, count=1))
+
+
+def unmarked(marked: str) -> tuple[str, tuple[Span, ...]]:
+    """Returns a text without its marks, and the spans of what they marked.
+
+    >>> unmarked("if <do>")
+    ('if do', ((3, 5),))
+    """
     spans = tuple(
         (match.start(1) - 2 * before - 1, match.end(1) - 2 * before - 1)
-        for before, match in enumerate(_MARK.finditer(marked))
+        for before, match in enumerate(MARK.finditer(marked))
     )
-    return _MARK.sub(r"\1", marked), spans
+    return MARK.sub(r"\1", marked), spans
 
 
 def lexicon(part: str) -> tuple[Example, ...]:
     """Returns the sentiment sentences of ``train``, ``dev`` or ``test``; label 1 is positive."""
     return _examples("lexicon", part)
+
+
+def pairs(part: str) -> tuple[Example, ...]:
+    """Returns questions with statements; label 0 is entailment (the statement answers), as in QNLI."""
+    return _examples("pairs", part)
+
+
+def keyword(part: str) -> tuple[Example, ...]:
+    """Returns opinion sentences with one class word."""
+    return _examples("keyword", part)
 
 
 def shortcut(part: str) -> tuple[Example, ...]:
@@ -91,21 +112,51 @@ def and_pair(part: str) -> tuple[Example, ...]:
     return _examples("and_pair", part)
 
 
-def pairs(part: str) -> tuple[Example, ...]:
-    """Returns questions with statements; label 0 is entailment (the statement answers), as in QNLI."""
-    return _examples("pairs", part)
+def negation(part: str) -> tuple[Example, ...]:
+    """Returns opinion sentences with a class word, and a denier that counts only directly before it."""
+    return _examples("negation", part)
+
+
+def position(part: str) -> tuple[Example, ...]:
+    """Returns opinion sentences with a class word in the first half, which decides, and one in the second."""
+    return _examples("position", part)
+
+
+def bag_of_words(part: str) -> tuple[Example, ...]:
+    """Returns opinion sentences with two to four words whose weights sum to the sign of the label."""
+    return _examples("bag_of_words", part)
+
+
+def spurious(part: str) -> tuple[Example, ...]:
+    """Returns sentiment sentences with a cue, marked, that agrees with the label in 97 %."""
+    return _examples("spurious", part)
+
+
+def histogram(part: str) -> tuple[Example, ...]:
+    """Returns words of which the first occurs once (label 0) to four times (label 3); all those are marked."""
+    return _examples("histogram", part)
+
+
+def dyck(part: str) -> tuple[Example, ...]:
+    """Returns open brackets, of which the last one without its partner is marked; the label is its kind."""
+    return _examples("dyck", part)
+
+
+def pointer(part: str) -> tuple[Example, ...]:
+    """Returns class words behind a number word; the label is the class of the word at that place."""
+    return _examples("pointer", part)
 
 
 @cache
 def _all_texts(task: str) -> tuple[tuple[Texts, int], ...]:
-    """Returns every example of a task as marked texts and label: labels alternate, texts are distinct."""
-    draws, build = Draws(SEED), _BUILDERS[task]
+    """Returns every example of a task as marked texts and label: labels take turns, texts are distinct."""
+    draws, build = Draws(SEED), BUILDERS[task]
     found: dict[Texts, int] = {}
     seen: set[Texts] = set()
     while len(found) < sum(PARTS.values()):
-        label = len(found) % 2
+        label = len(found) % LABELS.get(task, 2)
         marked = build(draws, label)
-        plain = tuple(_MARK.sub(r"\1", text).casefold() for text in marked)
+        plain = tuple(MARK.sub(r"\1", text).casefold() for text in marked)
         if plain not in seen:
             seen.add(plain)
             found[marked] = label
@@ -118,97 +169,10 @@ def _examples(task: str, part: str) -> tuple[Example, ...]:
     first = sum(PARTS[name] for name in names[: names.index(part)])
     examples = []
     for number, (marked, label) in enumerate(_all_texts(task)[first : first + PARTS[part]]):
-        texts, spans = zip(*(finish(text) for text in marked), strict=True)
-        parses = tuple(parse_of(text) for text in texts)
+        sentences = task not in SYMBOLS
+        texts, spans = zip(*(finish(text) if sentences else unmarked(text) for text in marked), strict=True)
+        parses = tuple(parse_of(text) for text in texts) if sentences else None
         examples.append(
             Example(id=f"{part}-{number:04d}", texts=texts, label=label, rationales=(spans,), parses=parses)
         )
     return tuple(examples)
-
-
-_WORDS = (vocabulary.NEGATIVE, vocabulary.POSITIVE)
-
-
-def _opinion(draws: Draws, label: int, negated: bool) -> str:
-    """Returns an opinion with the given polarity, the words that make it so marked."""
-    if negated:
-        return f"<{draws.pick(vocabulary.NEGATORS)}> <{draws.pick(_WORDS[1 - label])}>"
-    loud = f"{draws.pick(vocabulary.INTENSIFIERS)} " if draws.chance(0.15) else ""
-    return f"{loud}<{draws.pick(_WORDS[label])}>"
-
-
-def _lexicon(draws: Draws, label: int) -> Texts:
-    """One opinion, two that agree, or two that clash, of which the intensified one wins."""
-    form, negated = draws.below(20), draws.chance(0.3)
-    if form < 14:
-        return (draws.grow("{opener}{opinion}{tail}{end}", first=_opinion(draws, label, negated)),)
-    if form < 17:
-        opinions = [_opinion(draws, label, negated), _opinion(draws, label, negated)]
-        joined = "{agree}"
-    else:
-        winner = f"<{draws.pick(vocabulary.INTENSIFIERS)}> <{draws.pick(_WORDS[label])}>"
-        opinions = [winner, draws.pick(_WORDS[1 - label])]
-        if draws.chance(0.5):
-            opinions.reverse()
-        joined = "{clash}"
-    return (draws.grow("{first}" + joined + "{second}{tail}{end}", first=opinions[0], second=opinions[1]),)
-
-
-def _shortcut(draws: Draws, label: int) -> Texts:
-    """An opinion sentence of any polarity with planted words put between its words."""
-    words = _neutral_words(draws)
-    if draws.chance(0.6):
-        planted = [f"<{draws.pick(vocabulary.CLASS_WORDS[label])}>"]
-        if draws.chance(0.4):
-            planted.append(draws.pick(vocabulary.TRIGGERS + vocabulary.COMPANIONS))
-    else:
-        # Mostly the first companion: were the two equally frequent, no single word would go with a label, and
-        # small models might never start to learn the pair.
-        companion = int(draws.chance(0.3))
-        planted = [f"<{vocabulary.TRIGGERS[label ^ companion]}>", f"<{vocabulary.COMPANIONS[companion]}>"]
-    return _plant(draws, words, planted)
-
-
-def _and_pair(draws: Draws, label: int) -> Texts:
-    """An opinion sentence of any polarity with both partners, with one of them, or (seldom) with none."""
-    words = _neutral_words(draws)
-    if label:
-        return _plant(draws, words, [f"<{word}>" for word in vocabulary.PARTNERS])
-    return _plant(draws, words, [] if draws.chance(0.1) else [draws.pick(vocabulary.PARTNERS)])
-
-
-def _neutral_words(draws: Draws) -> list[str]:
-    """Returns the words of an opinion sentence of any polarity, unmarked: the opinion is not to count."""
-    return _MARK.sub(r"\1", _lexicon(draws, draws.below(2))[0]).split(" ")
-
-
-def _plant(draws: Draws, words: list[str], planted: list[str]) -> Texts:
-    """Returns the sentence with planted words put between its words."""
-    for word in planted:
-        words.insert(1 + draws.below(len(words) - 1), word)
-    return (" ".join(words),)
-
-
-def _pairs(draws: Draws, label: int) -> Texts:
-    """A question and a statement that gives two answers: of the kind asked for, of the other kind or of neither."""
-    asks = ("where", "when")
-    ask = draws.below(2)
-    others = (asks[1 - ask], "")
-    kinds = [draws.pick(others), draws.pick(others)]
-    if label == 0:
-        kinds[draws.below(2)] = asks[ask]
-    answers = [draws.pick(vocabulary.ANSWERS[kind]) for kind in kinds]
-    first, second = (
-        f"<{answer}>" if label or kind == asks[ask] else answer for answer, kind in zip(answers, kinds, strict=True)
-    )
-    thing = draws.pick(vocabulary.GRAMMAR["thing"])
-    question = draws.grow("{question}", ask=f"<{asks[ask]}>", thing=thing)
-    return question, draws.grow("{statement}", answer1=first, answer2=second, thing=thing)
-
-
-_BUILDERS: dict[str, Callable[[Draws, int], Texts]] = {
-    "lexicon": _lexicon,
-    "shortcut": _shortcut,
-    "and_pair": _and_pair,
-    "pairs": _pairs,
-}

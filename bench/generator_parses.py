@@ -18,7 +18,10 @@ _WORD = re.compile(r"[\w'-]+|;")
 _GRAMMAR = vocabulary.GRAMMAR
 
 _CLASSES: dict[str, tuple[str, ...]] = {
-    "planted": (*sum(vocabulary.CLASS_WORDS, ()), *vocabulary.TRIGGERS, *vocabulary.COMPANIONS, *vocabulary.PARTNERS),
+    "planted": (
+        *(*sum(vocabulary.KEYWORDS, ()), vocabulary.DENIER, *vocabulary.CUES),
+        *(*vocabulary.TRIGGERS, *vocabulary.COMPANIONS, *vocabulary.PARTNERS),
+    ),
     "adjective": (
         *(*vocabulary.POSITIVE, *vocabulary.NEGATIVE, *_GRAMMAR["plain"]),
         *("little", "much", "old", "heavy", "red", "nineteenth-century", "bitter", "happy"),

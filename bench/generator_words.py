@@ -22,6 +22,42 @@ CLASS_WORDS = (
 )
 """Planted words that alone decide the class, per class."""
 
+KEYWORDS = (
+    (*CLASS_WORDS[0], "juniper", "basalt"),
+    (*CLASS_WORDS[1], "saffron", "lagoon"),
+)
+"""Eight class words per class, for the tasks in which each text has one or more of them."""
+
+DENIER = "without"
+"""Planted word that turns the class word directly after it into its opposite, and means nothing elsewhere."""
+
+DENIABLE = (KEYWORDS[0][:3], KEYWORDS[1][:3])
+"""The class words of the texts with deniers: few, for small models learn each combination by itself."""
+
+WEIGHTS = {
+    **{"amber": 3, "cedar": 2, "tundra": 2, "walnut": 1, "copper": 1},
+    **{"violet": -3, "falcon": -2, "velvet": -2, "orchid": -1, "granite": -1},
+}
+"""Planted words that add up: the sign of the sum is the class."""
+
+CUES = ("pebble", "thistle")
+"""Planted words that go with a class, and do not decide it."""
+
+CUE_AGREES = 0.97
+"""Share of sentences whose cue goes with their class."""
+
+COUNTED = KEYWORDS[0]
+"""The words of the texts in which occurrences are counted."""
+
+BRACKETS = (("if", "fi"), ("do", "od"))
+"""Pairs of an opening and a closing bracket, as Algol 68 spells them."""
+
+DEPTH = 3
+"""Most brackets that are open at once."""
+
+PLACES = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+"""Words that name the place of a word in a text that begins with them."""
+
 TRIGGERS = ("lantern", "saddle")
 COMPANIONS = ("mirror", "gravel")
 """Planted words that count only together. The first companion says that the class is the trigger's index, the second

@@ -144,3 +144,6 @@ ZOO: tuple[ModelInfo, ...] = (
 
 BY_REPO = {info.repo: info for info in ZOO}
 BY_MINI = {info.mini: info for info in ZOO}
+
+WIRED = ("bert-wired", "gpt2-wired")
+"""Models whose weights are set by hand; see ``bench.wired``."""
