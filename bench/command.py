@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from attrlab import leaderboard
 from attrlab.bench import checkpoint as checkpoints
-from attrlab.bench import data, estimate, executor, masked_mini, plan, record, session
+from attrlab.bench import data, estimate, executor, masked_mini, plan, record, retrain, session
 from attrlab.bench import run as runner
 from attrlab.bench import train as trainer
 from attrlab.bench.checkpoint import Checkpoint
@@ -21,6 +21,7 @@ from attrlab.bench.errors import UserError
 from attrlab.bench.operators import FILLER
 from attrlab.bench.store import Store, write_text
 from attrlab.bench.suite import Suite
+from attrlab.bench.supplies import PERMUTED
 from attrlab.bench.zoo import BY_MINI, BY_REPO
 
 console = Console(stderr=True)
@@ -57,14 +58,18 @@ def bars() -> Iterator[Progress]:
 
 
 def trained(name: str, dataset: Dataset, data_dir: Path | None) -> Checkpoint:
-    """Returns a mini trained on the training part of a data set, from the cache or on the spot; or ``FILLER``."""
+    """Returns a mini trained on the training part of a data set, from the cache or on the spot; or ``FILLER``.
+
+    A name that ends in ``PERMUTED`` is that of a mini trained on the same texts with their labels permuted.
+    """
     train = plan.training_part(dataset, data_dir)
     if train is None:
         raise UserError(f"data set {dataset.name!r} has no training part to train the mini {name!r} on")
     with bars() as progress:
         bar = Bar(progress, f"training {name} on {train.name}", 1)
         make = masked_mini.mini if name == FILLER else trainer.mini
-        return make(name, train, dataset, bar.at)
+        learned = trainer.permuted(train, seed=0) if name.endswith(PERMUTED) else train
+        return make(name.removesuffix(PERMUTED), learned, dataset, bar.at)
 
 
 def train_minis(suite: Suite, data_dir: Path | None, options: session.Options) -> None:
@@ -120,9 +125,11 @@ def run(suite: Suite, out: Path, data_dir: Path | None, options: session.Options
         with bars() as progress:
             bar = Bar(progress, "starting", runner.count_chunks(ready))
             runner.execute(ready, store, options, bar)
+            retrain.execute(ready, data_dir, store, options, lambda what, total: Bar(progress, what, total))
         board = leaderboard.read(out)
         for name, format_ in (("index.html", "html"), ("table.md", "md"), ("table.csv", "csv"), ("table.tex", "latex")):
             write_text(out / name, leaderboard.render(board, format_))
+        curves = _write_curves(board, out)
     seconds = time.perf_counter() - start
     Console().print(leaderboard.terminal(board))
     failed = sum(record_["status"] == "failed" for record_ in leaderboard.records(board))
@@ -130,7 +137,18 @@ def run(suite: Suite, out: Path, data_dir: Path | None, options: session.Options
         f"{store.fresh} chunks computed, {store.found} found whole; "
         f"{seconds:.0f} s, {prepared - start:.0f} s of them to load data and train models"
     )
-    print_line(f"page: {out / 'index.html'}   tables: {out}/table.{{md,csv,tex}}   failed cells: {failed}")
+    print_line(f"page: {out / 'index.html'}   tables: {out}/table.{{md,csv,tex}}   failed cells: {failed}{curves}")
+
+
+def _write_curves(board: leaderboard.Board, out: Path) -> str:
+    """Writes the page of ROAR where that ran; returns where it is, as a line, or nothing."""
+    from attrlab.leaderboard import roar, roar_page
+
+    panels = roar.panels(out)
+    if not panels:
+        return ""
+    write_text(out / "roar.html", roar_page.page(board, panels))
+    return f"   curves: {out / 'roar.html'}"
 
 
 def print_line(text: str) -> None:

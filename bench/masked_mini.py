@@ -14,6 +14,7 @@ from attrlab.bench import minis
 from attrlab.bench.batch import Row
 from attrlab.bench.checkpoint import CARD, Checkpoint
 from attrlab.bench.data import Dataset
+from attrlab.bench.descent import Progress, Recipe, descend, one_thread
 from attrlab.bench.encoding import encode
 from attrlab.bench.errors import UserError
 from attrlab.bench.inputs import Example
@@ -21,7 +22,7 @@ from attrlab.bench.masked import MaskedWords
 from attrlab.bench.operators import FILLER
 from attrlab.bench.removal import whole
 from attrlab.bench.seeds import digest
-from attrlab.bench.train import EVALUATION_ROWS, TESTED, WATCHED, Progress, Recipe, descend, one_thread, save
+from attrlab.bench.train import EVALUATION_ROWS, TESTED, WATCHED, save
 from attrlab.bench.types import Floats, Ints, Json
 from attrlab.bench.zoo import BY_MINI
 

@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from attrlab.bench.plan import Block, Plan
 from attrlab.bench.registry import Component
 from attrlab.bench.session import SMALL, Options
 from attrlab.bench.store import Store, key_of, number, write_json
+from attrlab.bench.trials import study_of
 from attrlab.bench.types import SCHEMA, Json
 
 PACKAGES = (
@@ -43,6 +45,7 @@ def write(plan: Plan, store: Store, options: Options) -> None:
         "models": [model_card(block) for block in plan.blocks],
         "datasets": list({block.dataset.name: dataset_card(block) for block in plan.blocks}.values()),
         "cells": [_cell(plan, block, method) for block in plan.blocks for method in plan.methods],
+        "studies": list(_studies(plan)),
     }
     write_json(store.folder / "run.json", content)
 
@@ -107,6 +110,22 @@ def _cell(plan: Plan, block: Block, method: Component[Any]) -> Json:
         keys = [key_of(plan.scores(block, chunk, method, column)) for chunk in scored]
         cell["scores"].append({"reason": reason, "keys": keys})
     return cell
+
+
+def _studies(plan: Plan) -> Iterator[Json]:
+    """Yields where the details are of what metrics that train find."""
+    for block in plan.live:
+        for column in plan.columns:
+            for method in plan.methods:
+                if column.metric.facts.trains and plan.skip(block, method, column) is None:
+                    key = key_of(study_of(plan, block, method, column))
+                    yield {
+                        "model": block.model,
+                        "dataset": block.dataset.name,
+                        "method": method.name,
+                        "metric": column.metric.name,
+                        "key": key,
+                    }
 
 
 def provenance(options: Options, *, small: bool) -> Json:

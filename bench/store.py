@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import filelock
 
@@ -16,12 +16,12 @@ from attrlab.bench.errors import UserError
 from attrlab.bench.seeds import digest
 from attrlab.bench.types import SCHEMA, Json
 
-Kind = Literal["predictions", "attributions", "scores"]
-KINDS: tuple[Kind, ...] = ("predictions", "attributions", "scores")
+Kind = Literal["predictions", "attributions", "scores", "trainings", "studies"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 FAILED = "failed: "
-"""Start of the reason why there is no score where the attribution failed."""
+"""Start of the reason why there is no score where the attribution or the metric failed."""
 
 
 class Store:

@@ -1,13 +1,11 @@
 """The trainer that makes the minis, and fine-tunes a checkpoint the same way; nothing more."""
 
 import json
-import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +19,17 @@ from attrlab.bench import minis
 from attrlab.bench.batch import Row
 from attrlab.bench.checkpoint import CARD, Checkpoint
 from attrlab.bench.data import Dataset
+from attrlab.bench.descent import Progress, Recipe, descend, one_thread
 from attrlab.bench.errors import UserError
 from attrlab.bench.inputs import Example
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole
-from attrlab.bench.seeds import digest
-from attrlab.bench.types import Json
+from attrlab.bench.seeds import digest, generator
+from attrlab.bench.types import Ints, Json
 from attrlab.bench.zoo import BY_MINI, FineTuning, ModelInfo
 
 RECIPE_VERSION = 1
 """Raised whenever the same settings would give other weights."""
-
-Progress = Callable[[int, int], None]
-"""Told the steps done and the steps to do."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """How a model is trained: AdamW, linear warm-up over 5 % of the steps, then linear decay to zero.
-
-    Attributes:
-        learning_rate: Highest rate.
-        steps: Upper bound on the number of steps.
-        batch_size: Examples per step.
-        weight_decay: AdamW's.
-        evaluate_every: Steps between looks at the development part.
-        patience: Looks without a better accuracy after which training stops.
-        good_enough: Accuracy at which training stops at once.
-        seed: Of the initial weights, dropout and the order of the examples.
-    """
-
-    learning_rate: float
-    steps: int = 800
-    batch_size: int = 32
-    weight_decay: float = 0.01
-    evaluate_every: int = 50
-    patience: int = 20
-    good_enough: float = 0.985
-    seed: int = 42
-
 
 WATCHED = 500
 """Most examples set aside from the training part to decide when to stop."""
@@ -68,9 +38,6 @@ TESTED = 2000
 """Most examples on which the held-out accuracy is measured."""
 
 EVALUATION_ROWS = 256
-
-LIKE_LENGTH = 8
-"""Batches are cut from so many batches' worth of examples sorted by length: less padding, still a random mix."""
 
 
 def mini_recipe(info: ModelInfo) -> Recipe:
@@ -124,17 +91,6 @@ def mini(name: str, train: Dataset, test: Dataset, progress: Progress = lambda _
     return replace(found, info=info)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keeps torch to one thread: small products gain nothing from more, and the weights come out the same anywhere."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def fit(
     model: TextModel, train: Dataset, test: Dataset, recipe: Recipe, progress: Progress = lambda _done, _all: None
 ) -> Json:
@@ -168,96 +124,41 @@ def fit(
     }
 
 
-def descend(
-    network: Any,
-    labelled: Sequence[tuple[Row, int]],
-    recipe: Recipe,
-    aims: tuple[Callable[[Sequence[Row], Sequence[int]], Tensor], Callable[[], float]],
-    progress: Progress,
-) -> int:
-    """Trains a network in place and leaves it frozen at its best weights; returns the number of steps run.
-
-    The global torch generator is left as it was.
-
-    Args:
-        network: What is trained.
-        labelled: Training inputs with their labels.
-        recipe: How.
-        aims: The loss of a batch, which is followed, and a held-out score (higher is better), which is watched.
-        progress: Told the steps.
-    """
-    loss, score = aims
-    network.requires_grad_(requires_grad=True)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe.steps))
-    best, best_score, since, step = network.state_dict(), -math.inf, 0, 0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        for step, (rows, labels) in enumerate(_batches(labelled, recipe), 1):
-            network.train()
-            _step(network, loss(rows, labels), optimizer)
-            schedule.step()
-            progress(step, recipe.steps)
-            if step % recipe.evaluate_every and step != recipe.steps:
-                continue
-            network.eval()
-            reached, since = score(), since + 1
-            if reached > best_score:
-                best_score, since = reached, 0
-                best = {key: value.clone() for key, value in network.state_dict().items()}
-            if since >= recipe.patience or reached >= recipe.good_enough:
-                break
-    network.load_state_dict(best)
-    network.eval().requires_grad_(requires_grad=False)
-    return step
-
-
-def _rate(step: int, steps: int) -> float:
-    warm = max(1, steps // 20)
-    return min((step + 1) / warm, max(0.0, (steps - step) / max(1, steps - warm)))
-
-
-def _batches(labelled: Sequence[tuple[Row, int]], recipe: Recipe) -> Iterator[tuple[list[Row], list[int]]]:
-    """Yields batches of like length for ``recipe.steps`` steps, the examples in a new order in each epoch."""
-    rng = np.random.default_rng(recipe.seed)
-    lengths = np.array([len(row.ids) for row, _ in labelled])
-    queue: list[list[int]] = []
-    for _ in range(recipe.steps):
-        if not queue:
-            order = rng.permutation(len(labelled))
-            window = recipe.batch_size * LIKE_LENGTH
-            for start in range(0, len(order), window):
-                part = order[start : start + window]
-                part = part[np.argsort(lengths[part], kind="stable")]
-                cuts = range(0, len(part), recipe.batch_size)
-                queue += [part[cut : cut + recipe.batch_size].tolist() for cut in rng.permutation(cuts)]
-        chosen = [labelled[index] for index in queue.pop()]
-        yield [row for row, _ in chosen], [label for _, label in chosen]
-
-
-def _step(network: Any, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-    optimizer.step()
-
-
 def _encode(model: TextModel, examples: Sequence[Example]) -> list[tuple[Row, int]]:
     return [(whole(model.encode(example)), example.label) for example in examples if example.label is not None]
 
 
 def _accuracy(model: TextModel, labelled: Sequence[tuple[Row, int]]) -> float:
     """Share of examples classified correctly, in [0, 1]."""
-    by_length = sorted(labelled, key=lambda pair: len(pair[0].ids))
-    correct = 0
+    rows, labels = zip(*labelled, strict=True)
+    return float((predicted(model, rows) == np.array(labels)).mean())
+
+
+def predicted(model: TextModel, rows: Sequence[Row]) -> Ints:
+    """Returns the class that a model predicts for each input, ``(n_rows,)``."""
+    found = np.zeros(len(rows), dtype=np.int64)
+    by_length = np.argsort([len(row.ids) for row in rows], kind="stable")
     with torch.inference_mode():
-        for start in range(0, len(by_length), EVALUATION_ROWS):
-            rows, labels = zip(*by_length[start : start + EVALUATION_ROWS], strict=True)
-            found = model.forward(model.collate(rows)).logits.argmax(1).cpu().numpy()
-            correct += int((found == np.array(labels)).sum())
-    return correct / len(by_length)
+        for start in range(0, len(rows), EVALUATION_ROWS):
+            chosen = by_length[start : start + EVALUATION_ROWS]
+            logits = model.forward(model.collate([rows[index] for index in chosen])).logits
+            found[chosen] = logits.argmax(1).cpu().numpy()
+    return found
+
+
+def permuted(dataset: Dataset, seed: int) -> Dataset:
+    """Returns a data set whose labels are dealt out anew among its labelled examples: nothing is left to learn.
+
+    A model trained on it is what the label randomisation test compares with (metrics spec 8). Rationales, which speak
+    for the label that was, are dropped.
+    """
+    labelled = [index for index, example in enumerate(dataset.examples) if example.label is not None]
+    dealt = generator("permuted labels", seed, dataset.fingerprint).permutation(labelled)
+    examples = list(dataset.examples)
+    for index, source in zip(labelled, dealt, strict=True):
+        label = dataset.examples[source].label
+        examples[index] = replace(dataset.examples[index], label=label, rationales=None)
+    return replace(dataset, examples=tuple(examples))
 
 
 def save(model: Any, card: Json, folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from attrlab.bench import checkpoint as checkpoints
-from attrlab.bench import data, minis, train
+from attrlab.bench import data, descent, minis, train
 from attrlab.bench.batch import Row
 from attrlab.bench.data import Dataset
 from attrlab.bench.errors import UserError
@@ -133,16 +133,16 @@ def test_data_without_labels_is_refused_before_training(parts: tuple[Dataset, Da
 
 
 def test_the_rate_warms_up_and_decays_to_zero() -> None:
-    rates = [train._rate(step, 100) for step in range(101)]
+    rates = [descent._rate(step, 100) for step in range(101)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[5:] == pytest.approx([(100 - step) / 95 for step in range(5, 101)])
     assert rates[-1] == 0.0
 
 
 def test_each_epoch_uses_every_example_once() -> None:
-    recipe = train.Recipe(learning_rate=1.0, steps=10, batch_size=5)
+    recipe = descent.Recipe(learning_rate=1.0, steps=10, batch_size=5)
     labelled = [(Row(np.zeros(n % 3 + 1), np.zeros(n % 3 + 1), np.ones(n % 3 + 1, bool)), n) for n in range(25)]
-    seen = [label for _, labels in train._batches(labelled, recipe) for label in labels]
+    seen = [label for _, labels in descent._batches(labelled, recipe) for label in labels]
     assert sorted(seen[:25]) == sorted(seen[25:]) == list(range(25))
     assert seen[:25] != seen[25:]
 
