@@ -1,6 +1,6 @@
 """What goes into a model and comes out of it: rows, padded batches, targets, outputs, and the count of passes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -24,12 +24,15 @@ class Row(NamedTuple):
     Attributes:
         marks: What the model's head reads beside them, ``(K, n_tokens)``, one number per token and kind; None for
             classifiers, which read nothing else.
+        offset: What is added to its word embeddings ``(n_tokens, d)``, made of them only when the input is put into a
+            batch; None for nothing.
     """
 
     ids: Ints
     segments: Ints
     attend: Bools
     marks: Ints | None = None
+    offset: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,7 +46,7 @@ class Batch:
         scorable: (R, L) True at tokens that can be attributed.
         last: (R,) position of the last token of the unpadded row.
         owners: (R,) index of the example each row belongs to, for counting; negative for rows nobody asked for.
-        offset: (R, L, d) added to the word embeddings (noised inputs), or None.
+        offset: (R, L, d) added to the word embeddings (noised inputs, units removed there), or None.
         marks: (R, K, L) what the model's head reads beside the ids, 0 at padding; None for classifiers.
     """
 

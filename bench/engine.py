@@ -24,9 +24,9 @@ from attrlab.bench.batch import LEAST_TOKENS, Row
 from attrlab.bench.errors import BudgetExceededError, ContractError, NotApplicableError
 from attrlab.bench.inputs import Encoded
 from attrlab.bench.model import TextModel
-from attrlab.bench.operators import OPERATORS
+from attrlab.bench.operators import WHOLE, Key, Mask, questions
 from attrlab.bench.removal import removals, whole
-from attrlab.bench.types import Ask, Asker, Bools, Cost, Floats
+from attrlab.bench.types import Ask, Asker, Cost, Floats
 
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 """Length buckets; a row is padded to the next one."""
@@ -36,7 +36,6 @@ TOKEN_BUDGET = 2048
 
 TIMED_OUT = "timed out after {:g} s"
 
-Key = tuple[str, int, bytes]
 Failure = (Exception, SystemExit)
 """What a method may raise that costs only its own example; an interrupt by the user is none of them."""
 
@@ -174,37 +173,24 @@ class Engine:
 
     def _register(self, job: Job, ask: Ask) -> None:
         encoded, operator = self.encoded[job.slot], ask.operator or job.operator
-        keep = np.asarray(ask.keep, dtype=bool)
-        if keep.ndim != 2 or keep.shape[1] != encoded.n_units or not len(keep):
-            raise ContractError(
-                f"asked for keep-masks of shape {keep.shape}; (n_questions, {encoded.n_units}) is needed"
-            )
-        if operator not in OPERATORS:
-            raise ContractError(f"asked for removal operator {operator!r}; known: {', '.join(OPERATORS)}")
-        draws = np.broadcast_to(ask.draw, len(keep)).tolist()
-        keys = [
-            ("", 0, b"") if mask.all() else (operator, draw, mask.tobytes())
-            for draw, mask in zip(draws, keep, strict=True)
-        ]
-        self._prepare(job, encoded, dict(zip(keys, keep, strict=True)))
-        job.forwards += len(keep)
-        job._keys = keys
-        for key in dict.fromkeys(keys):
+        asked = questions(ask, operator, encoded.n_units)
+        self._prepare(job, encoded, dict(asked))
+        job.forwards += len(asked)
+        job._keys = [key for key, _ in asked]
+        for key in dict.fromkeys(job._keys):
             if key not in self._answers[job.slot]:
                 self._waiting[job.slot, key].append(job)
                 job._missing += 1
 
-    def _prepare(self, job: Job, encoded: Encoded, questions: Mapping[Key, Bools]) -> None:
+    def _prepare(self, job: Job, encoded: Encoded, asked: Mapping[Key, Mask]) -> None:
         """Queues the inputs of those questions that nobody has asked yet."""
         known = self._answers[job.slot]
-        fresh = {
-            key: mask for key, mask in questions.items() if key not in known and (job.slot, key) not in self._waiting
-        }
-        rows: dict[Key, Row] = {key: whole(encoded) for key in fresh if not key[0]}
-        removed = [key for key in fresh if key[0]]
+        fresh = {key: mask for key, mask in asked.items() if key not in known and (job.slot, key) not in self._waiting}
+        rows: dict[Key, Row] = {key: whole(encoded) for key in fresh if key == WHOLE}
+        removed = [key for key in fresh if key != WHOLE]
         if removed:
-            asked = [(fresh[key], key[1]) for key in removed]
-            rows |= dict(zip(removed, removals(self.model, encoded, asked, removed[0][0]), strict=True))
+            draws = [(fresh[key], key[1]) for key in removed]
+            rows |= dict(zip(removed, removals(self.model, encoded, draws, removed[0][0]), strict=True))
         job.unique += len(rows)
         for key, row in rows.items():
             self._pending[self.length_of(len(row.ids))][job.slot, key] = row

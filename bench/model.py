@@ -107,8 +107,22 @@ class TextModel:
             scorable=tensors[3].bool(),
             last=torch.tensor([len(row.ids) - 1 for row in rows], device=self.device),
             owners=torch.arange(len(rows), device=self.device),
+            offset=self._offset(rows, tensors[0]),
             marks=self._marks(rows, shape[1]),
         )
+
+    def _offset(self, rows: Sequence[Row], ids: Tensor) -> Tensor | None:
+        """What is added to the word embeddings (R, L, d); None where no row changes them, as is usual."""
+        if all(row.offset is None for row in rows):
+            return None
+        own = self.network.get_input_embeddings()(ids).detach()
+        offset = torch.zeros_like(own)
+        for index, row in enumerate(rows):
+            if index and row is rows[0]:  # a batch is filled up with its first row
+                offset[index] = offset[0]
+            elif row.offset is not None:
+                offset[index, : len(row.ids)] = row.offset(own[index, : len(row.ids)])
+        return offset
 
     def _marks(self, rows: Sequence[Row], length: int) -> Tensor | None:
         if rows[0].marks is None:
@@ -117,7 +131,7 @@ class TextModel:
         return torch.from_numpy(np.stack(padded)).to(self.device)
 
     def embed(self, batch: Batch) -> Tensor:
-        """Returns the word embeddings (R, L, d) of a batch, noise offset included."""
+        """Returns the word embeddings (R, L, d) of a batch, offset included."""
         rows: Tensor = self.network.get_input_embeddings()(batch.ids)
         return rows if batch.offset is None else rows + batch.offset
 

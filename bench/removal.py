@@ -1,13 +1,17 @@
-"""Removal operators: how a unit is taken out of an input. On ids: what is kept is never decoded and tokenized again."""
+"""Removal operators: how a unit is taken out of an input. What is kept is never decoded and tokenized again."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from attrlab.bench.batch import Row
 from attrlab.bench.errors import ContractError, UserError
 from attrlab.bench.inputs import Encoded
 from attrlab.bench.model import TextModel
+from attrlab.bench.operators import EMBEDDED, Mask
 from attrlab.bench.seeds import generator
 from attrlab.bench.types import Bools
 
@@ -26,7 +30,7 @@ def delete(model: TextModel, encoded: Encoded, stays: Bools) -> Row:
     With every word removed only special tokens remain, and a continuation; a tokenizer without any gets a single
     end-of-text token in front. Where the head reads at a removed token (marked), that token is replaced instead.
     """
-    ids, segments, _, marks = replace(model, encoded, stays)
+    ids, segments, _, marks, _ = replace(model, encoded, stays)
     kept = stays if marks is None else stays | marks.any(0)
     ids, segments = ids[kept], segments[kept]
     marks = None if marks is None else marks[:, kept]
@@ -80,7 +84,30 @@ FIXED: dict[str, Callable[[TextModel, Encoded, Bools], Row]] = {
     "pad": pad,
     "unk": unk,
 }
-"""Removal operators that draw nothing, by name; the others are the model's ``fillers``."""
+"""Removal operators that change ids or attention and draw nothing, by name."""
+
+
+def embedded(model: TextModel, encoded: Encoded, questions: Sequence[tuple[Mask, int]], operator: str) -> list[Row]:
+    """Returns the inputs with one vector in place of the word embeddings of removed units; ids and positions stay.
+
+    The vector is 0 (``zero``) or, but for rounding, the mean row of the embedding matrix (``mean``). Of a unit that
+    stays in part, those coordinates stay whose number, uniform in [0, 1), is below its probability. The numbers depend
+    on the example and the draw alone: methods are compared on the same ones. A row that waits for its batch holds no
+    more than its mask.
+    """
+    own = model.embedding.detach()
+    vector = own.mean(0) if operator == "mean" else torch.zeros_like(own[0])
+    return [whole(encoded)._replace(offset=partial(_towards, vector, encoded, keep, draw)) for keep, draw in questions]
+
+
+def _towards(vector: Tensor, encoded: Encoded, keep: Mask, draw: int, own: Tensor) -> Tensor:
+    """Returns what to add to word embeddings (n, d) so that ``vector`` stands where they do not stay."""
+    if keep.dtype == bool:
+        kept = staying(encoded, keep.astype(bool, copy=False))[:, None]
+    else:
+        uniform = generator("coordinates", encoded.example.id, draw).random(tuple(own.shape), dtype=np.float32)
+        kept = uniform < np.append(keep, 1.0)[encoded.units][:, None]
+    return torch.where(torch.from_numpy(kept).to(own.device), torch.zeros_like(vector), vector - own)
 
 
 class Unigram:
@@ -120,27 +147,30 @@ def staying(encoded: Encoded, keep: Bools) -> Bools:
     return np.append(keep, True)[encoded.units]  # index -1, tokens of no unit, always stays
 
 
-def removals(model: TextModel, encoded: Encoded, questions: Sequence[Question], operator: str) -> list[Row]:
+def removals(model: TextModel, encoded: Encoded, questions: Sequence[tuple[Mask, int]], operator: str) -> list[Row]:
     """Returns the inputs in which only the kept units (and all special tokens) are present.
 
     Args:
         model: Supplies the tokens that stand for removed ones.
         encoded: The example.
-        questions: Per input, ``(n_units,)`` True for units that stay, and the draw.
+        questions: Per input, which units stay, ``(n_units,)``, in part only under one of ``EMBEDDED``; and the draw.
         operator: A name in ``OPERATORS``.
 
     Raises:
         ContractError: If the operator is random and the model was not given what it draws from.
     """
+    if operator in EMBEDDED:
+        return embedded(model, encoded, questions, operator)
+    certain: list[Question] = [(keep.astype(bool, copy=False), draw) for keep, draw in questions]
     if operator in FIXED:
-        return [FIXED[operator](model, encoded, staying(encoded, keep)) for keep, _ in questions]
+        return [FIXED[operator](model, encoded, staying(encoded, keep)) for keep, _ in certain]
     if operator not in model.fillers:
         raise ContractError(
             f"removal operator {operator!r} is not prepared: name it in the suite, under operators or explain.operator"
         )
-    return model.fillers[operator](model, encoded, questions)
+    return model.fillers[operator](model, encoded, certain)
 
 
-def remove(model: TextModel, encoded: Encoded, keep: Bools, operator: str, draw: int = 0) -> Row:
+def remove(model: TextModel, encoded: Encoded, keep: Mask, operator: str, draw: int = 0) -> Row:
     """Returns one input in which only the kept units are present, see :func:`removals`."""
     return removals(model, encoded, [(keep, draw)], operator)[0]

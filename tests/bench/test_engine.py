@@ -17,6 +17,7 @@ from attrlab.bench.errors import BudgetExceededError
 from attrlab.bench.explain import Question, jobs
 from attrlab.bench.inputs import Encoded, Example
 from attrlab.bench.model import TextModel
+from attrlab.bench.operators import OPERATORS
 from attrlab.bench.registry import METHODS
 from attrlab.bench.removal import remove
 from attrlab.bench.testing import FAMILIES, TEXTS, examples, explain
@@ -160,6 +161,65 @@ def test_operators_and_draws_are_kept_apart_but_share_the_whole_text(rows_run: l
     assert sum(rows_run) == 3
 
 
+def soft(chances: Floats, operator: str, draw: Any) -> Asking:
+    return (yield Ask(keep=chances, operator=operator, draw=draw))
+
+
+def test_units_kept_in_part_are_asked_once_per_probability_and_draw(rows_run: list[int]) -> None:
+    model = tiny()
+    coded = encode(model)
+    units = coded[0].n_units
+    chances = np.vstack([np.full(units, 0.5), np.linspace(0, 1, units), np.ones(units), np.arange(units) % 2])
+    engine = Engine(model, coded, token_budget=1)
+
+    def answers(job: Job) -> tuple[Floats, int]:
+        rows_run.clear()
+        engine.run([job])
+        assert job.error is None
+        return job.result, sum(rows_run)
+
+    first, count = answers(Job(slot=0, asker=soft(chances, "zero", 0), operator=""))
+    assert count == 4
+    again, count = answers(Job(slot=0, asker=soft(chances[::-1], "zero", [0, 5, 0, 1]), operator=""))
+    assert count == 1, "draw 1 of the first; where every probability is 0 or 1 nothing is drawn"
+    assert np.array_equal(again[:3], first[:0:-1])
+    certain, count = answers(Job(slot=0, asker=ask(chances[2:] == 1, operator="zero"), operator=""))
+    assert count == 0
+    assert np.array_equal(certain, first[2:])
+    mean, count = answers(Job(slot=0, asker=soft(chances, "mean", 0), operator=""))
+    assert count == 3
+    assert not np.allclose(mean[[0, 1, 3]], first[[0, 1, 3]])
+    for row, draw, found in [(0, 0, first[0]), (1, 0, first[1]), (0, 1, again[3]), (3, 0, first[3])]:
+        inputs = model.collate([remove(model, coded[0], chances[row], "zero", draw)])
+        with torch.inference_mode():
+            np.testing.assert_allclose(found, model.forward(inputs).logits[0].numpy(), rtol=1e-5, atol=1e-5)
+
+
+@each_family
+def test_changed_embeddings_and_plain_ids_share_batches_and_change_no_bit_of_each_other(name: str) -> None:
+    model = tiny(name)
+    coded = encode(model)
+
+    def asking(kind: str, slot: int) -> Job:
+        units = coded[slot].n_units
+        rng = np.random.default_rng(slot)
+        if kind == "soft":
+            return Job(slot=slot, asker=soft(rng.random((7, units)), "zero", np.arange(7)), operator="")
+        return Job(slot=slot, asker=ask(masks(units, slot)), operator=kind)
+
+    def run(*kinds: str) -> dict[tuple[str, int], Floats]:
+        asked = {(kind, slot): asking(kind, slot) for slot in range(len(coded)) for kind in kinds}
+        Engine(model, coded, token_budget=512).run(list(asked.values()))
+        assert all(job.error is None for job in asked.values())
+        return {key: job.result for key, job in asked.items()}
+
+    together = run("soft", "replace", "mean", "delete", "zero")
+    alone = run("replace", "delete") | run("mean") | run("zero") | run("soft")
+    assert together.keys() == alone.keys()
+    for key, answer in alone.items():
+        assert np.array_equal(answer, together[key]), key
+
+
 def _raises(units: int) -> Asking:
     yield Ask(keep=np.ones((1, units), bool))
     raise ZeroDivisionError("by design\nsecond line")
@@ -193,6 +253,18 @@ def _unknown_operator(units: int) -> Asking:
     return (yield Ask(keep=np.array([[True] * units, [False] * units]), operator="vanish"))
 
 
+def _in_part(units: int) -> Asking:
+    return (yield Ask(keep=np.full((1, units), 0.5)))
+
+
+def _more_than_whole(units: int) -> Asking:
+    return (yield Ask(keep=np.full((1, units), 1.5), operator="zero"))
+
+
+def _no_number(units: int) -> Asking:
+    return (yield Ask(keep=np.full((1, units), np.nan), operator="mean"))
+
+
 def _not_an_ask(_units: int) -> Asking:
     yield np.ones(3)  # type: ignore[misc]
 
@@ -211,7 +283,10 @@ BAD = [
     (_wrong_shape, "asked for keep-masks of shape (1, 12); (n_questions, 11) is needed"),
     (_flat, "asked for keep-masks of shape (11,); (n_questions, 11) is needed"),
     (_no_questions, "asked for keep-masks of shape (0, 11); (n_questions, 11) is needed"),
-    (_unknown_operator, "asked for removal operator 'vanish'; known: delete, replace, attn, pad, unk, random, mlm"),
+    (_unknown_operator, "asked for removal operator 'vanish'; known: " + ", ".join(OPERATORS)),
+    (_in_part, "asked to keep units in part under operator 'replace'; allowed: zero, mean"),
+    (_more_than_whole, "asked to keep units with probabilities outside [0, 1]"),
+    (_no_number, "asked to keep units with probabilities outside [0, 1]"),
     (_not_an_ask, "AttributeError: 'numpy.ndarray' object has no attribute 'operator'"),
     (_clings_to_life, "asked for keep-masks of shape (1, 12); (n_questions, 11) is needed"),
 ]

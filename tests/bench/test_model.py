@@ -95,6 +95,27 @@ def test_the_noise_offset_moves_the_embeddings_and_nothing_else(name: str) -> No
     assert noised.take(rows).owners.tolist() == [2, 2, 0]
 
 
+def test_a_batch_has_an_offset_only_where_a_row_changes_its_embeddings_and_it_is_made_once() -> None:
+    model, made = tiny(), []
+    short, long = (whole(model.encode(example)) for example in examples()[2:4])
+    assert model.collate([short, long]).offset is None
+
+    def one(own: torch.Tensor) -> torch.Tensor:
+        made.append(own)
+        return torch.ones_like(own)
+
+    changed = short._replace(offset=one)
+    batch = model.collate([changed, long, changed, changed], length=12)
+    assert len(made) == 1, "a batch is filled up with its first row"
+    assert torch.equal(made[0], model.embedding[torch.from_numpy(short.ids)])
+    assert batch.offset is not None
+    assert batch.offset.shape == (4, 12, model.embedding.shape[1])
+    expected = torch.zeros_like(batch.offset)
+    expected[[0, 2, 3], : len(short.ids)] = 1
+    assert torch.equal(batch.offset, expected)
+    assert not model.collate([long, changed]).offset[0].any()  # type: ignore[index]
+
+
 @each_family
 def test_the_baseline_replaces_words_and_spares_special_and_padded_positions(name: str) -> None:
     model = tiny(name)

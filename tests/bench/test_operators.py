@@ -9,7 +9,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import chisquare
+from otherheads import continuations, prompt, questions
+from scipy.stats import binom, chisquare
 
 from attrlab.bench import minis
 from attrlab.bench.attending import Record, attending
@@ -18,7 +19,7 @@ from attrlab.bench.errors import UserError
 from attrlab.bench.explain import Question, jobs
 from attrlab.bench.inputs import Encoded, Example
 from attrlab.bench.model import TextModel
-from attrlab.bench.operators import DRAWS, OPERATORS, Ask
+from attrlab.bench.operators import DRAWS, EMBEDDED, OPERATORS, Ask
 from attrlab.bench.removal import FIXED, Unigram, removals, remove, whole
 from attrlab.bench.scalars import scalar
 from attrlab.bench.testing import FAMILIES, TEXTS, examples, tiny
@@ -73,7 +74,7 @@ def test_the_ids_and_the_attention_are_those_intended(name: str, texts: Any, ope
 
 
 def test_every_operator_is_there() -> None:
-    assert {*FIXED, *DRAWS} == {*OPERATORS}
+    assert sorted([*FIXED, *DRAWS, *EMBEDDED]) == sorted(OPERATORS)
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -127,6 +128,117 @@ def test_logits_are_finite_with_everything_hidden(name: str, kernel: str, *, spe
     alone, together = logits(model, row), logits(model, row, whole(encoded(model, TEXTS[5])))
     assert np.isfinite(alone).all()
     np.testing.assert_allclose(together[0], alone[0], rtol=1e-4 if kernel == "eager" else 1e-10)
+
+
+# One vector in place of word embeddings
+
+
+def vector(model: TextModel, operator: str) -> Any:
+    """What stands for a removed token, computed by NumPy."""
+    return model.embedding.numpy().mean(0) * (operator == "mean")
+
+
+def embeddings(model: TextModel, *rows: Any) -> Any:
+    """The word embeddings that the network is given."""
+    return model.embed(model.collate(rows)).numpy()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("texts", PAIRS)
+@pytest.mark.parametrize("operator", EMBEDDED)
+@given(data=st.data())
+def test_one_vector_stands_for_the_removed_tokens_and_nothing_else_changes(
+    name: str, texts: Any, operator: str, data: Any
+) -> None:
+    model = tiny(name)
+    found = encoded(model, *texts)
+    keep = np.array(data.draw(st.lists(st.booleans(), min_size=found.n_units, max_size=found.n_units)))
+    row, longer = remove(model, found, keep, operator), whole(encoded(model, TEXTS[5], TEXTS[0]))
+    assert all(np.array_equal(ours, full) for ours, full in zip(row[:4], whole(found)[:4], strict=True))
+    mixed, plain = embeddings(model, row, longer, row), embeddings(model, whole(found), longer, whole(found))
+    stays = np.array([unit < 0 or bool(keep[unit]) for unit in found.units.tolist()])
+    other = np.flatnonzero(~stays)
+    for index in (0, 2):
+        unchanged = np.delete(mixed[index], other, 0)
+        assert np.array_equal(unchanged, np.delete(plain[index], other, 0))
+        np.testing.assert_allclose(mixed[index][other] - vector(model, operator), 0, atol=1e-8)
+        assert operator == "mean" or not mixed[index][other].any()
+    assert np.array_equal(mixed[1], plain[1])
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("operator", EMBEDDED)
+def test_the_answer_is_that_of_the_network_on_such_embeddings(name: str, operator: str) -> None:
+    model = double(name)
+    found = encoded(model, TEXTS[0])
+    keep = np.arange(found.n_units) % 2 == 0
+    own = model.embedding[found.ids].clone()
+    for position, unit in enumerate(found.units.tolist()):
+        if unit >= 0 and not keep[unit]:
+            own[position] = torch.from_numpy(vector(model, operator))
+    with torch.inference_mode():
+        expected = model.network(inputs_embeds=own[None]).logits[0].double().numpy()
+    ours = logits(model, remove(model, found, keep, operator), whole(encoded(model, TEXTS[5])))[0]
+    np.testing.assert_allclose(ours, expected, rtol=1e-10, atol=1e-12)
+    assert np.abs(ours - logits(model, whole(found))[0]).max() > 1e-6
+
+
+@pytest.mark.parametrize("operator", EMBEDDED)
+@pytest.mark.parametrize("head", ["continuation", "question"])
+def test_other_heads_are_asked_under_it_as_well(head: str, operator: str) -> None:
+    if head == "continuation":
+        model: TextModel = continuations("gpt2-mini")
+        found = model.encode(prompt(TEXTS[0], " the film", (" the plot",), "p"))
+    else:
+        model = questions("bert-base-mini")
+        found = model.encode(Example(id="q", texts=("what was wonderful", TEXTS[0]), label=0))
+    keep = np.arange(found.n_units) % 2 == 0
+    plain = model.collate([whole(found)])
+    embeds = model.embed(plain).clone()
+    gone = np.isin(found.units, np.flatnonzero(~keep))
+    embeds[0, gone] = model.embedding.mean(0) * (operator == "mean")
+    with torch.inference_mode():
+        expected = model.forward(plain, embeds).logits.double().numpy()
+    ours = logits(model, remove(model, found, keep, operator))
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+    assert np.abs(ours - logits(model, whole(found))).max() > 1e-4
+
+
+def kept_coordinates(model: TextModel, found: Encoded, chances: Any, draw: int, operator: str = "zero") -> Bools:
+    """Which coordinates of the word embeddings stay; all others must be those of the vector."""
+    given = embeddings(model, remove(model, found, np.asarray(chances, dtype=float), operator, draw))[0]
+    own = embeddings(model, whole(found))[0]
+    kept = given == own
+    np.testing.assert_allclose(np.where(kept, 0, given - vector(model, operator)), 0, atol=1e-8)
+    return np.asarray(kept)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("operator", EMBEDDED)
+def test_coordinates_stay_with_the_probability_asked_for(name: str, operator: str) -> None:
+    model = tiny(name)
+    found = encoded(model, TEXTS[5])
+    chances = np.linspace(0, 1, found.n_units)
+    stays = np.mean([kept_coordinates(model, found, chances, draw, operator) for draw in range(20)], axis=0)
+    for unit, chance in enumerate(chances):
+        drawn = stays[found.units == unit]
+        low, high = binom.ppf([1e-5, 1 - 1e-5], 20 * drawn.size, chance) / (20 * drawn.size)
+        assert max(low, 0) <= drawn.mean() <= high
+    assert (stays[found.special] == 1).all()
+    assert (stays[found.units == found.n_units - 1] == 1).all()
+    assert (stays[found.units == 0] == 0).all()
+
+
+def test_coordinates_are_drawn_by_example_and_draw_alone() -> None:
+    model = tiny("opt-350m-mini")
+    found = encoded(model, TEXTS[1])
+    low, high = np.full(found.n_units, 0.3), np.full(found.n_units, 0.6)
+    few, many = (kept_coordinates(model, found, chances, 3) for chances in (low, high))
+    assert (many | ~few).all(), "the same numbers, whatever is asked: what stays at 0.3 stays at 0.6"
+    assert np.array_equal(few, kept_coordinates(model, encoded(model, TEXTS[1]), low, 3))
+    assert not np.array_equal(few, kept_coordinates(model, found, low, 4))
+    other = model.encode(Example(id="y", texts=(TEXTS[1],), label=0))
+    assert not np.array_equal(few, kept_coordinates(model, other, low, 3))
 
 
 # Drawn tokens
