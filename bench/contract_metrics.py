@@ -18,11 +18,15 @@ from attrlab.bench.facts import MetricFacts
 from attrlab.bench.finding import Finding
 from attrlab.bench.registry import Component, load
 from attrlab.bench.score import as_score
+from attrlab.bench.store import FAILED
 from attrlab.bench.testing import PATIENCE, Answer, cases, explained_right
 from attrlab.bench.types import Ask, Case, Floats, Replica, Score, drive
 
 PAIRS = 24
 """Right and reversed explanations that are compared to see a metric's direction."""
+
+NUMBER = "a number, or NaN with a reason"
+"""The check without which the others make no sense."""
 
 CONVINCING = 0.75
 """Share of the pairs that must point the wrong way before a direction is called wrong."""
@@ -50,8 +54,13 @@ def check_metric(component: Component[MetricFacts]) -> Iterator[Finding]:
         yield Finding("any model", "trains models: only its own tests can check it", skipped=True)
         return
     known = cases(facts.replicates or ("seed",))
+    broken = False
     for name, (case, answer) in known.items():
-        yield from _alone(component, name, case, answer)
+        for finding in _alone(component, name, case, answer):
+            broken |= finding.problem is not None and finding.check == NUMBER
+            yield finding
+    if broken:
+        return
     yield Finding("all cases", "the company of other examples changes nothing", _swayed(component, known))
     for name in facts.invariances:
         yield Finding("all cases", f"as declared, invariant to {name}", _varies(component, known, name))
@@ -65,9 +74,9 @@ def _alone(component: Component[MetricFacts], name: str, case: Case, answer: Ans
     try:
         first, again = (run(component.build(), case, answer) for _ in range(2))
     except Failure as error:
-        yield Finding(name, "a number, or NaN with a reason", describe(error))
+        yield Finding(name, NUMBER, describe(error))
         return
-    yield Finding(name, "a number, or NaN with a reason")
+    yield Finding(name, NUMBER)
     value = first.score.value
     inside = not np.isfinite(value) or low - 1e-9 <= value <= high + 1e-9
     yield Finding(name, f"inside [{low:g}, {high:g}]", None if inside else f"got {value:g}")
@@ -95,14 +104,15 @@ def run(metric: Any, case: Case, answer: Answer) -> Asked:
         result = drive(result, listen) if hasattr(result, "send") else result
     score = as_score(result)
     if score.reason and not (isinstance(result, Score) and result.reason):
-        raise ContractError(f"{score.reason}; without a number, return Score.undefined(REASON)")
+        raise ContractError(f"{score.reason.removeprefix(FAILED)}; without a number, return Score.undefined(REASON)")
     return Asked(score, sum(len(ask.keep) for ask in asked), frozenset(ask.operator for ask in asked))
 
 
 def _arrays(case: Case) -> list[tuple[str, bytes]]:
     """Everything a metric could write to."""
     found = []
-    for thing in (case, *case.replicates):
+    things: tuple[Any, ...] = (case, *case.replicates)
+    for thing in things:
         for one in fields(thing):
             if isinstance(value := getattr(thing, one.name), np.ndarray):
                 found.append((one.name, value.tobytes()))
@@ -135,10 +145,7 @@ def _swayed(component: Component[MetricFacts], known: dict[str, tuple[Case, Answ
     metric, order = component.build(), [*known, *reversed(known)]
     for name in order:
         case, answer = known[name]
-        try:
-            together, alone = (run(one, case, answer).score.value for one in (metric, component.build()))
-        except Failure:
-            continue  # reported by itself
+        together, alone = (run(one, case, answer).score.value for one in (metric, component.build()))
         if not np.array_equal([together], [alone], equal_nan=True):
             return f"{name}: {together:g} after other examples, {alone:g} alone"
     return None

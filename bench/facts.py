@@ -22,6 +22,7 @@ class MethodFacts:
         reference: Paper or package the method agrees with.
         forwards: Rows asked per example, a formula in m (units), L (layers) and the parameters.
         backwards: Rows of backward passes, likewise.
+        complete: The scores claim to add up to F(x) - F(all words replaced).
         bound: The two formulas are upper bounds (questions merged, or an early end), not exact.
         quick: Parameters that cut the cost to a few dozen passes on a short text, for tests and very large models.
         version: Raised by hand whenever scores change.
@@ -32,6 +33,7 @@ class MethodFacts:
     summary: str = ""
     signed: bool = True
     deterministic: bool = False
+    complete: bool = False
     needs: tuple[str, ...] = ()
     reference: str = ""
     forwards: str = ""
@@ -57,7 +59,7 @@ class MetricFacts:
             ``monotone`` (any increasing transformation), ``sign``.
         asks: The metric asks the model under a removal operator (one column per operator).
         operators: Removal operators that it asks under by itself, whatever the column's.
-        needs: ``rationales``, ``planted`` (rationales known by construction), ``signed`` or ``embeddings``.
+        needs: ``rationales``, ``planted`` (rationales known by construction) or ``complete`` (a method that is).
         replicates: Kinds of re-explanations the metric compares, as in ``("seed",)``; see ``bench.replicas``.
         trains: The metric trains models: it runs only where a suite names it.
         comparable: Across what the value may be compared.

@@ -17,15 +17,22 @@ def predict(session: Session, chunk: Chunk) -> list[Json]:
     key = key_of(of)
     if not session.store.find("predictions", key):
         shared = session.engine(chunk)
-        logits = _ask(Engine(shared.model, shared.encoded, token_budget=shared.token_budget))
+        logits = full_logits(shared)
         rows = [_row(encoded, logits.get(slot), session) for slot, encoded in enumerate(shared.encoded)]
         session.store.write("predictions", key, of, rows)
     session.progress.done()
     return session.store.read("predictions", key)
 
 
-def _ask(engine: Engine) -> dict[int, Floats]:
-    """Returns the logits of every example that has words; the time limit of the methods does not hold here."""
+def full_logits(shared: Engine) -> dict[int, Floats]:
+    """Returns the logits of the unperturbed examples of an engine that have words, by slot.
+
+    They are asked of an engine of their own: nobody's time limit holds, and nobody's count of questions changes.
+
+    Raises:
+        RuntimeError: If the model cannot be asked.
+    """
+    engine = Engine(shared.model, shared.encoded, token_budget=shared.token_budget)
     asked = [
         Job(slot=slot, asker=_logits(encoded), operator="replace")  # of nothing: all units stay
         for slot, encoded in enumerate(engine.encoded)
@@ -69,6 +76,8 @@ def _row(encoded: Encoded, logits: Floats | None, session: Session) -> Json:
         "probability": float(np.exp(logits[target] - np.logaddexp.reduce(logits))),
         "correct": None if label is None else int(logits.argmax()) == label,
         "rationale": marked,
+        "weights": None if encoded.weights is None else encoded.weights.tolist(),
+        "lost": encoded.lost,
     }
 
 

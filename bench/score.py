@@ -11,6 +11,7 @@ from attrlab.bench.engine import Failure, Job, describe
 from attrlab.bench.facts import MethodFacts
 from attrlab.bench.plan import Chunk, Column
 from attrlab.bench.registry import Component
+from attrlab.bench.replicas import Replicate
 from attrlab.bench.seeds import generator
 from attrlab.bench.session import Session
 from attrlab.bench.store import FAILED, key_of, number
@@ -29,6 +30,7 @@ class _Task:
     chunk: Chunk
     method: Component[MethodFacts]
     column: Column
+    replicates: Sequence[Replicate]
     scores: dict[int, Score] = field(default_factory=dict)
 
 
@@ -51,7 +53,7 @@ def score(session: Session, chunk: Chunk, predictions: Sequence[Json], redone: s
 
     def finished(job: Job) -> None:
         task = owner[id(job)]
-        task.scores[job.slot] = Score.undefined(job.error) if job.error else as_score(job.result)
+        task.scores[job.slot] = Score.undefined(FAILED + job.error) if job.error else as_score(job.result)
         _write_if_whole(session, task)
 
     if asked:
@@ -63,10 +65,13 @@ def _tasks(session: Session, chunk: Chunk) -> list[_Task]:
     found = []
     for method in plan.methods:
         for column in plan.columns:
+            if column.metric.facts.trains:  # see ``bench.retrain``
+                continue
             part = plan.rows(column, chunk)
             if part.examples and plan.skip(block, method, column) is None:
                 of = plan.scores(block, chunk, method, column)
-                found.append(_Task(key=key_of(of), of=of, chunk=part, method=method, column=column))
+                again = plan.replicates(block, column.metric)
+                found.append(_Task(key=key_of(of), of=of, chunk=part, method=method, column=column, replicates=again))
     return found
 
 
@@ -93,17 +98,26 @@ def _cases(session: Session, task: _Task, predictions: Sequence[Json]) -> list[C
     chunks = [session.store.read("attributions", key) for key in keys]
     cases: list[Case | Score] = []
     for slot in range(len(task.chunk.examples)):
-        rows = [chunk[slot] for chunk in chunks]
-        bad = next((row for row in rows if row["status"] != "ok"), None)
-        if bad is None:
-            cases.append(_case(session, task, predictions[slot], rows))
-        else:
-            cases.append(Score.undefined(bad["reason"] if bad["status"] == "skipped" else FAILED + bad["reason"]))
+        first, *others = [chunk[slot] for chunk in chunks]
+        again = list(zip(task.replicates, others, strict=True))
+        bad = _obstacle(first, again)
+        cases.append(Score.undefined(bad) if bad else _case(session, task, predictions[slot], first, again))
     return cases
 
 
-def _case(session: Session, task: _Task, prediction: Json, rows: Sequence[Json]) -> Case:
-    row, marked = rows[0], prediction["rationale"]
+def _obstacle(first: Json, again: Sequence[tuple[Replicate, Json]]) -> str | None:
+    """Returns why there is nothing to score: a failure, or no explanation, or none of some kind made again."""
+    failed = next((row for row in (first, *(row for _, row in again)) if row["status"] == "failed"), None)
+    if failed is not None:
+        return FAILED + str(failed["reason"])
+    if first["status"] != "ok":
+        return str(first["reason"])
+    made = {kind for (kind, _), row in again if row["status"] == "ok"}
+    return next((str(row["reason"]) for (kind, _), row in again if kind not in made), None)
+
+
+def _case(session: Session, task: _Task, prediction: Json, row: Json, again: Sequence[tuple[Replicate, Json]]) -> Case:
+    marked, weights = prediction["rationale"], prediction["weights"]
     rng = generator("ties", prediction["example"])
     return Case(
         scores=np.array(row["scores"], dtype=np.float64),
@@ -112,14 +126,29 @@ def _case(session: Session, task: _Task, prediction: Json, rows: Sequence[Json])
         label=prediction["label"],
         tie_orders=np.array([rng.permutation(len(row["scores"])) for _ in range(TIE_ORDERS)], dtype=np.int64),
         operator=task.column.operator,
+        correct=prediction["correct"],
+        texts=np.array(prediction["texts"], dtype=np.int64),
         rationales=None if marked is None else np.array(marked, dtype=bool),
+        weights=None if weights is None else np.array(weights, dtype=np.float64),
         rationale_share=session.block.dataset.rationale_share,
-        replicates=tuple(
-            Replica(kind=kind, index=index, scores=np.array(other["scores"], dtype=np.float64))
-            for (kind, index), other in zip(session.plan.replicates(task.column.metric), rows[1:], strict=True)
-        ),
+        replicates=tuple(_replica(replicate, other) for replicate, other in again if other["status"] == "ok"),
         cost=Cost(**{name: row[name] for name in Cost.__dataclass_fields__}),
         example=prediction["example"],
+        scalar=session.plan.suite.explain.scalar,
+        stats={name: value for name, value in row["stats"].items() if value is not None},
+    )
+
+
+def _replica(replicate: Replicate, row: Json) -> Replica:
+    kind, index = replicate
+    units, distance = row.get("units"), row.get("distance")
+    return Replica(
+        kind=kind,
+        index=index,
+        scores=np.array(row["scores"], dtype=np.float64),
+        units=None if units is None else np.array(units, dtype=np.int64),
+        distance=math.nan if distance is None else distance,
+        kept=row.get("kept", True),
     )
 
 
@@ -127,7 +156,7 @@ def _attempt(metric: Any, case: Case) -> Any:
     try:
         return metric.score(case)
     except Failure as error:
-        return Score.undefined(describe(error))
+        return Score.undefined(FAILED + describe(error))
 
 
 def as_score(result: Any) -> Score:
@@ -136,7 +165,7 @@ def as_score(result: Any) -> Score:
     try:
         value = float(value)
     except (TypeError, ValueError):
-        return Score.undefined(f"the metric returned {type(result).__name__}, not a number")
+        return Score.undefined(f"{FAILED}the metric returned {type(result).__name__}, not a number")
     if not math.isfinite(value):
-        return Score.undefined(reason or f"the metric returned {value}")
+        return Score.undefined(reason or f"{FAILED}the metric returned {value}")
     return Score(value)

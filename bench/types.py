@@ -122,14 +122,19 @@ class Case:
         signed: Whether positive means "supports the target" (else magnitude only).
         target: Class that was explained: the prediction on the full input, frozen.
         label: Gold label, or None.
+        correct: Whether the model predicts the gold label; None without one.
         tie_orders: Permutations of the units shared by all methods, ``(n_permutations, n_units)``: ties in
             ``scores`` are broken by them, never by position (metrics spec 0.3).
         operator: Removal operator under which an erasure metric is asked; None for the others.
         rationales: Units marked by each annotator, ``(n_annotators, n_units)``; None where nobody annotated.
+        weights: Share of annotators who marked each unit, ``(n_units,)``, where it is not known who marked what.
         rationale_share: Mean share of rationale words over the data set part, for ``avg_k``; None without.
         replicates: The same example explained again with something changed, see :class:`Replica`.
         cost: Cost of the attribution.
         example: Id of the example.
+        texts: The text that each unit is in, ``(n_units,)``; None where there is one text.
+        scalar: Name of the scalar that was explained, see :mod:`attrlab.bench.scalars`.
+        stats: Diagnostics that the method stored with the scores.
     """
 
     scores: Floats
@@ -139,10 +144,15 @@ class Case:
     tie_orders: Ints
     operator: str | None = None
     rationales: Bools | None = None
+    weights: Floats | None = None
     rationale_share: float | None = None
     replicates: tuple[Replica, ...] = ()
     cost: Cost = field(default_factory=Cost)
     example: str = ""
+    correct: bool | None = None
+    texts: Ints | None = None
+    scalar: str = "contrast"
+    stats: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def n_units(self) -> int:

@@ -129,8 +129,8 @@ def _latex(board: Board, timings: bool) -> str:
 
 
 def _latex_table(table: Table) -> str:
-    arrows = {"↑": r"$\uparrow$", "↓": r"$\downarrow$"}
-    heads = [f"{latex(heading(table.board, column))} {arrows[arrow(table.board, column)]}" for column in table.columns]
+    arrows = {"↑": r" $\uparrow$", "↓": r" $\downarrow$", "": ""}
+    heads = [f"{latex(heading(table.board, column))}{arrows[arrow(table.board, column)]}" for column in table.columns]
     rows = [
         [method.name, *(interval(table.cell(method.name, column)) for column in table.columns)]
         for method in table.methods

@@ -36,6 +36,7 @@ TOUCHES_MODELS = {
     "bench/language.py",
     "bench/model.py",
     "bench/train.py",
+    "bench/wired.py",
 }
 HEAVY = {"captum", "datasets", "lime", "scipy", "shap", "sklearn", "tokenizers", "torch", "transformers"}
 LINES, TEST_LINES, BODY_LINES = 300, 500, 40

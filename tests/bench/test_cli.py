@@ -18,7 +18,7 @@ RANDOM = ("--method", "random")
     [
         (["run", "demoo"], "unknown suite 'demoo'. Did you mean 'demo'?"),
         (["run", "adhoc", "--method", "lyme"], "unknown method 'lyme'. Did you mean 'lime'?"),
-        (["run", "adhoc", "--metric", "aurpc"], "unknown metric 'aurpc'. Did you mean 'auprc'?"),
+        (["run", "adhoc", "--metric", "suficiency"], "unknown metric 'suficiency'. Did you mean 'sufficiency'?"),
         (["run", "adhoc", "--method", "lime:sample=3"], "unknown parameter of lime 'sample'. Did you mean 'samples'?"),
         (["list", "method"], "unknown listing 'method'. Did you mean 'methods'?"),
         (["check", "lyme"], "Did you mean 'lime'?"),

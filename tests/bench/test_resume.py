@@ -152,9 +152,9 @@ def test_more_methods_and_metrics_reuse_what_is_there(go, tmp_path):
 
 @pytest.mark.parametrize("option", [("--seed", 1), ("--method", "random", "--method", "lime:samples=9")])
 def test_other_settings_are_not_answered_from_the_store(go, tmp_path, option):
-    go("o", "--method", "random", "--method", "lime:samples=8", "--metric", "planted_recall")
+    go("o", "--method", "random", "--method", "lime:samples=8", "--metric", "planted_recall:causal=false")
     before = set(chunks(tmp_path / "o"))
-    go("o", "--method", "random", "--method", "lime:samples=8", "--metric", "planted_recall", *option)
+    go("o", "--method", "random", "--method", "lime:samples=8", "--metric", "planted_recall:causal=false", *option)
     assert len(set(chunks(tmp_path / "o")) - before) > 0
 
 
@@ -165,7 +165,16 @@ def test_retry_computes_failed_chunks_and_their_scores_only(go, attrlab, tmp_pat
         + f"        import pathlib\n        if not pathlib.Path({str(switch)!r}).exists(): raise ValueError('no')\n"
         "        return [float(full[0])] * game.n_units\n"
     )
-    arguments = ("--method", "random", "--method", "mine.py:Mine", "--metric", "planted_recall", "--metric", "forwards")
+    arguments = (
+        "--method",
+        "random",
+        "--method",
+        "mine.py:Mine",
+        "--metric",
+        "planted_recall:causal=false",
+        "--metric",
+        "forwards",
+    )
     called = go("o", *arguments)
     assert called.out.splitlines()[-1].endswith("failed cells: 2")
     before = chunks(tmp_path / "o")
@@ -191,7 +200,7 @@ def test_interrupted_retry_is_taken_up_by_the_next(go, attrlab, tmp_path):
         + f"        import pathlib\n        if not pathlib.Path({str(switch)!r}).exists(): raise ValueError('no')\n"
         "        return [float(full[0])] * game.n_units\n"
     )
-    arguments = ("--method", "mine.py:Mine", "--metric", "planted_recall")
+    arguments = ("--method", "mine.py:Mine", "--metric", "planted_recall:causal=false")
     go("o", *arguments)
     switch.touch()
 
@@ -207,7 +216,7 @@ def test_interrupted_retry_is_taken_up_by_the_next(go, attrlab, tmp_path):
 
 def test_edited_plug_in_is_not_answered_from_the_store(go, attrlab, tmp_path):
     path = tmp_path / "mine.py"
-    arguments = ("--method", "mine.py:Mine", "--metric", "planted_recall")
+    arguments = ("--method", "mine.py:Mine", "--metric", "planted_recall:causal=false")
     path.write_text(MINE + "        return [float(i) for i in range(game.n_units)]\n")
     go("o", *arguments)
     first = attrlab.table("o")

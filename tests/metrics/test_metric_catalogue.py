@@ -3,6 +3,7 @@
 import ast
 import inspect
 import math
+import re
 import subprocess
 import sys
 
@@ -10,28 +11,32 @@ import pytest
 
 from attrlab.bench.errors import UserError
 from attrlab.bench.facts import MetricFacts
+from attrlab.bench.operators import OPERATORS
 from attrlab.bench.registry import METRICS, load
+from attrlab.bench.replicas import KINDS
 from attrlab.metrics import CATALOGUE
 
-IDS = [
-    "comprehensiveness",
-    "sufficiency",
-    "tau_loo",
-    "token_f1",
-    "auprc",
-    "planted_recall",
-    "seed_consistency",
-    "noise_stability",
-    "seconds",
-    "forwards",
+IDS = list(CATALOGUE)
+FAMILIES = [
+    "faithfulness",
+    "agreement",
+    "plausibility",
+    "ground truth",
+    "stability",
+    "sanity",
+    "complexity",
+    "human",
+    "cost",
 ]
-FAMILIES = {"faithfulness", "agreement", "plausibility", "ground truth", "stability", "cost"}
-NEEDS = {"rationales", "planted", "signed", "embeddings"}
+NEEDS = {"rationales", "planted", "complete"}
+INVARIANCES = {"scale", "monotone", "sign"}
+DIRECTIONS = {True: "Higher is better", False: "Lower is better", None: "It only describes"}
 
 
-def test_ids_and_their_order():
-    assert list(CATALOGUE) == IDS
+def test_the_catalogue_is_what_can_be_named():
     assert list(METRICS.entries()) == IDS
+    assert len(IDS) >= 70
+    assert {facts.family for facts in CATALOGUE.values()} == set(FAMILIES)
 
 
 @pytest.mark.parametrize("name", IDS)
@@ -46,12 +51,22 @@ def test_facts_are_complete(name):
     assert facts.comparable
     assert facts.reference
     assert set(facts.needs) <= NEEDS
-    assert set(facts.replicates) <= {"seed", "noise"}
+    assert facts.formula
+    assert len(facts.formula) <= 120
+    assert set(facts.invariances) <= INVARIANCES
+    assert set(facts.replicates) <= set(KINDS)
+    assert set(facts.operators) <= set(OPERATORS)
     assert facts.bounds[0] < facts.bounds[1]
     assert not any(math.isnan(bound) for bound in facts.bounds)
-    assert facts.measured == (name == "seconds")
-    assert eval(facts.forwards, {"m": 5}) == {"tau_loo": 6}.get(name, 6 if facts.asks else 0)
-    assert {node.id for node in ast.walk(ast.parse(facts.forwards)) if isinstance(node, ast.Name)} <= {"m"}
+    assert facts.measured == (name in {"seconds", "peak_memory"})
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_the_cost_is_a_formula_in_words_and_parameters(name):
+    facts = CATALOGUE[name]
+    used = {node.id for node in ast.walk(ast.parse(facts.forwards)) if isinstance(node, ast.Name)}
+    assert used <= {"m", "min", "max", *inspect.signature(load(facts.where)).parameters}
+    assert (facts.forwards == "0") == (not facts.asks and not facts.operators)
 
 
 @pytest.mark.parametrize("name", IDS)
@@ -62,16 +77,20 @@ def test_the_class_loads_and_agrees_with_its_facts(name):
     assert all(isinstance(parameter.default, bool | int | float | str) for parameter in parameters)
     metric = METRICS.find(name).build()
     assert isinstance(metric, thing)
+    if facts.trains:
+        assert inspect.isgeneratorfunction(metric.study)
+        return
     assert list(inspect.signature(metric.score).parameters) == ["case"]
-    assert inspect.isgeneratorfunction(metric.score) == facts.asks
+    assert inspect.isgeneratorfunction(metric.score) == (facts.asks or bool(facts.operators))
 
 
 @pytest.mark.parametrize("name", IDS)
 def test_the_docstring_gives_direction_range_and_source(name):
-    facts, doc = CATALOGUE[name], inspect.getdoc(load(CATALOGUE[name].where))
-    assert f"{'Higher' if facts.higher_is_better else 'Lower'} is better" in doc
+    facts, doc = CATALOGUE[name], " ".join(inspect.getdoc(load(CATALOGUE[name].where)).split())
+    assert DIRECTIONS[facts.higher_is_better] in doc
     low, high = facts.bounds
-    assert f"Range [{low:g}, {high:g}{')' if math.isinf(high) else ']'}" in doc
+    opening, closing = "(" if math.isinf(low) else "[", ")" if math.isinf(high) else "]"
+    assert re.search(re.escape(f"Range {opening}{low:g}, {high:g}") + f"[{closing}\\]]", doc)
     assert "Source: " in doc
     assert facts.family == "cost" or "``" in doc, "the formula"
 
