@@ -75,6 +75,7 @@ def model_card(block: Block) -> Json:
         "family": info.family if info else "",
         "parameters": found.parameters if found else None,
         "hash": found.hash if found else None,
+        "classes": list(block.classes),
         "trained": {key: value for key, value in card.items() if key != "recipe"} or None,
     }
 

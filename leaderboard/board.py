@@ -99,7 +99,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """Facts of one model on one data set (small models are trained per data set)."""
+    """Facts of one model on one data set (small models are trained per data set).
+
+    ``classes`` has the model's class index for each label of the data set; empty where they are the same.
+    """
 
     name: str
     id: str = ""
@@ -107,12 +110,13 @@ class ModelCard:
     family: str = ""
     parameters: int | None = None
     hash: str | None = None
+    classes: tuple[int, ...] = ()
     trained: Facts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetCard:
-    """Facts of one data set part; ``rationales`` is ``planted``, ``human`` or empty."""
+    """Facts of one data set part; ``rationales`` is ``planted``, ``human``, ``derived`` or empty."""
 
     name: str
     summary: str = ""
@@ -125,12 +129,18 @@ class DatasetCard:
     licence: str = ""
     notes: tuple[str, ...] = ()
 
+    def names(self, model: ModelCard) -> dict[int, str]:
+        """Returns the label that each class of a model stands for; the model may have them in another order."""
+        return dict(zip(model.classes or range(len(self.labels)), self.labels, strict=False))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """What the model said of one example; ``rationale`` has one row of 0 and 1 per annotator.
 
-    ``target`` is the class that is explained, ``probability`` the model's for it.
+    ``target`` is the class that is explained, ``probability`` the model's for it. ``weights`` is the share of
+    annotators who marked each word, where it is not known who marked what; ``lost`` counts marked words beyond the
+    model's length.
     """
 
     example: str
@@ -145,6 +155,8 @@ class Prediction:
     tokens: int | None = None
     dropped: int | None = None
     rationale: tuple[tuple[int, ...], ...] | None = None
+    weights: tuple[float, ...] | None = None
+    lost: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from attrlab.bench.types import Floats
-from attrlab.leaderboard.board import AttributionRow, Board, Cell, DatasetCard, Prediction
+from attrlab.leaderboard.board import AttributionRow, Board, Cell, DatasetCard, ModelCard, Prediction
 from attrlab.leaderboard.statistics import brief
 
 EXAMPLES = 4
@@ -49,12 +49,13 @@ class Heatmap:
     rows: tuple[Row, ...]
 
 
-def heatmaps(board: Board, dataset: DatasetCard, cells: Sequence[Cell]) -> list[Heatmap]:
+def heatmaps(board: Board, dataset: DatasetCard, model: ModelCard, cells: Sequence[Cell]) -> list[Heatmap]:
     """Returns the heat-maps of the first examples of one model on one data set.
 
     Args:
         board: The board.
         dataset: The data set part.
+        model: The model.
         cells: The cells of the model on it, in the order of the rows.
     """
     examples: dict[str, Prediction] = {}
@@ -66,8 +67,8 @@ def heatmaps(board: Board, dataset: DatasetCard, cells: Sequence[Cell]) -> list[
     return [
         Heatmap(
             example=prediction.example,
-            target=_label(dataset, prediction.target),
-            label=_label(dataset, prediction.label),
+            target=_label(dataset, model, prediction.target),
+            label=_label(dataset, model, prediction.label),
             correct=prediction.correct,
             probability=prediction.probability,
             hidden=max(0, len(prediction.words) - limit),
@@ -79,10 +80,8 @@ def heatmaps(board: Board, dataset: DatasetCard, cells: Sequence[Cell]) -> list[
     ]
 
 
-def _label(dataset: DatasetCard, index: int | None) -> str:
-    if index is None:
-        return ""
-    return dataset.labels[index] if 0 <= index < len(dataset.labels) else str(index)
+def _label(dataset: DatasetCard, model: ModelCard, index: int | None) -> str:
+    return "" if index is None else dataset.names(model).get(index, str(index))
 
 
 def _row(cell: Cell, row: AttributionRow | None, prediction: Prediction, signed: bool, limit: int) -> Row:
@@ -138,13 +137,15 @@ def remark(scores: Floats) -> str:
 
 def _marks(prediction: Prediction) -> list[str]:
     """Returns ``r`` for words that most annotators marked, ``q`` for those that fewer did."""
-    votes = _votes(prediction)
-    n = len(prediction.rationale or ())
-    return ["r" if 2 * vote > n else "q" if vote else "" for vote in votes]
+    return ["r" if share > 0.5 else "q" if share else "" for share in _shares(prediction)]
 
 
-def _votes(prediction: Prediction) -> list[int]:
-    return [sum(column) for column in zip(*(prediction.rationale or ()), strict=False)]
+def _shares(prediction: Prediction) -> tuple[float, ...]:
+    """Returns the share of annotators who marked each word; empty where nobody was asked."""
+    if prediction.weights is not None:
+        return prediction.weights
+    rows = prediction.rationale or ()
+    return tuple(sum(column) / len(rows) for column in zip(*rows, strict=False))
 
 
 def rationale_share(predictions: Iterable[Prediction]) -> float | None:

@@ -79,7 +79,7 @@ def export(folder: Path, out: Path, settings: Settings) -> Key:
     _check(board)
     dataset, models = pick(board, settings.dataset, settings.models, 1 if settings.kind == SIMULATION else 2)
     methods = pick_methods(board, dataset, models, settings.methods)
-    texts = candidates(folder, board, dataset, models, methods)
+    texts = candidates(board, dataset, models, methods)
     right = right_and_labelled(board, models)
     asked = _asked(models, right)
     rng = np.random.default_rng(settings.seed)

@@ -1,16 +1,14 @@
 """Which texts of a results folder a questionnaire may show, and which it shows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from pathlib import Path
 
 import numpy as np
 
 from attrlab.bench.errors import UserError, unknown
 from attrlab.bench.types import Floats
 from attrlab.leaderboard.board import Board, DatasetCard, ModelCard, Prediction
-from attrlab.leaderboard.decode import load_json
 
 Scores = dict[tuple[str, str], dict[str, Floats]]
 """Per model and method: per example, its scores."""
@@ -42,13 +40,10 @@ class Text:
         return self.answers[0], str(self.correct)
 
 
-def candidates(
-    folder: Path, board: Board, dataset: DatasetCard, models: Sequence[ModelCard], methods: Sequence[str]
-) -> list[Text]:
+def candidates(board: Board, dataset: DatasetCard, models: Sequence[ModelCard], methods: Sequence[str]) -> list[Text]:
     """Returns the texts that can be shown, in stored order, equal ones once.
 
     Args:
-        folder: The results folder that ``board`` was read from.
         board: What was read.
         dataset: The data set part.
         models: One model, or two that must have read the same words.
@@ -56,7 +51,7 @@ def candidates(
     """
     scores, seen = _scores(board, dataset), set()
     answered = [_answered(board, model) for model in models]
-    names = [_class_names(folder, model, dataset) for model in models]
+    names = [dataset.names(model) for model in models]
     pairs = [(model.name, method) for model in models for method in methods]
     found = []
     for example, first in answered[0].items():
@@ -159,17 +154,3 @@ def _answered(board: Board, model: ModelCard) -> dict[str, Prediction]:
         for row in cell.predictions
         if row.status == "ok"
     }
-
-
-def _class_names(folder: Path, model: ModelCard, dataset: DatasetCard) -> dict[int, str]:
-    """Returns the data set's name of each class of a model, whose order may be another than the data set's."""
-    order = next(_orders(folder, model, dataset), range(len(dataset.labels)))
-    return dict(zip(order, dataset.labels, strict=False))
-
-
-def _orders(folder: Path, model: ModelCard, dataset: DatasetCard) -> Iterator[Sequence[int]]:
-    # The board keeps no order of classes, but the chunks of predictions say what they were made of.
-    for path in sorted((folder / "predictions").glob("*.json")):
-        of = load_json(path).get("of") or {}
-        if (of.get("model"), of.get("dataset")) == (model.hash, dataset.fingerprint) and of.get("classes"):
-            yield of["classes"]

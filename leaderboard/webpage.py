@@ -113,7 +113,11 @@ def _section(board: Board, dataset: DatasetCard, models: Sequence[ModelCard], fo
 
 
 def _dataset_facts(dataset: DatasetCard) -> Pairs:
-    rationales = {"planted": "planted by construction", "human": "marked by people"}
+    rationales = {
+        "planted": "planted by construction",
+        "human": "marked by people",
+        "derived": "derived from other annotations",
+    }
     rows = [
         ("Examples", f"{dataset.n_used:,} of {dataset.n_total:,}"),
         ("Labels", ", ".join(dataset.labels)),
@@ -148,7 +152,7 @@ def _block(board: Board, table: Table) -> dict[str, Any]:
             for method in table.methods
         ],
         "notes": list(table.notes()),
-        "heatmaps": heatmaps(board, table.dataset, cells),
+        "heatmaps": heatmaps(board, table.dataset, table.model, cells),
     }
 
 
@@ -200,7 +204,7 @@ def _model_facts(model: ModelCard, cells: Sequence[Cell]) -> Pairs:
         ),
         (
             "Rationale words",
-            "" if share is None else f"{100 * share:.0f} % of words, about the AUPRC of a random order",
+            "" if share is None else f"{100 * share:.0f} % of words" + _lost(predictions),
         ),
         ("Truncated texts", _truncated(predictions)),
     ]
@@ -210,6 +214,12 @@ def _model_facts(model: ModelCard, cells: Sequence[Cell]) -> Pairs:
 def _truncated(predictions: Sequence[Prediction]) -> str:
     cut = [row.dropped for row in predictions if row.dropped]
     return f"{len(cut)} of {len(predictions)}, {sum(cut):,} words dropped" if cut else ""
+
+
+def _lost(predictions: Sequence[Prediction]) -> str:
+    """Words what truncation takes of the rationales."""
+    cut = [row.lost for row in predictions if row.lost]
+    return f"; {sum(cut):,} more cut off in {len(cut)} texts" if cut else ""
 
 
 def _scale(table: Table, column: Column) -> tuple[float, float]:

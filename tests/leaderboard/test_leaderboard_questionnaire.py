@@ -96,8 +96,9 @@ def test_the_key_says_what_the_model_answered(results, tmp_path):
 
 def test_classes_in_another_order_than_the_data_sets_are_named_rightly(results, tmp_path):
     plain = export(results.folder, tmp_path / "plain", SIMULATION)
-    of = {"model": "c0ffee" * 8, "dataset": "ab12" * 8, "classes": [1, 0]}
-    results.change("predictions", "lexicon_test-bert-tiny-0", lambda chunk: chunk.update(of=of))
+    for card in results.run["models"]:
+        card["classes"] = [1, 0]
+    results.write()
     turned = export(results.folder, tmp_path / "turned", Settings(kind="simulation", models=("bert-tiny",), items=40))
     targets = {
         row["example"]: row["target"]
