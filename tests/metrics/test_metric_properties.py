@@ -93,7 +93,9 @@ def run(name, case, answer=None):
 
 
 def same(first, second):
-    return first.reason == second.reason and first.value == pytest.approx(second.value, abs=1e-12, nan_ok=True)
+    return first.reason == second.reason and first.value == pytest.approx(
+        second.value, abs=1e-12, rel=1e-9, nan_ok=True
+    )
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -1,10 +1,12 @@
-"""The README's tables of methods and metrics say what the catalogues say; parity figures are within tolerance."""
+"""The README's tables say what the catalogues say, its parity figures are within tolerance, its examples work."""
 
 import re
 import sys
 from pathlib import Path
 
 import pytest
+
+from attrlab.bench import contract
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "acceptance"))
@@ -35,3 +37,14 @@ def test_figures_of_parity_are_within_their_tolerances(part):
     figures = re.findall(r": (\S+) ≤ ([^<| ]+)", " ".join(cells))
     assert len(figures) > 10
     assert all(float(error) <= float(tolerance) for error, tolerance in figures)
+
+
+EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize(("index", "name"), [(0, "Mine"), (1, "Halved")])
+def test_examples_keep_the_contract(index, name, tmp_path):
+    (tmp_path / "example.py").write_text(EXAMPLES[index])
+    found = contract.check(f"{tmp_path / 'example.py'}:{name}")
+    assert len(found) > 20
+    assert [finding for finding in found if finding.problem] == []
