@@ -51,7 +51,7 @@ def check_metric(component: Component[MetricFacts]) -> Iterator[Finding]:
     """Yields the findings for a metric; one that trains models is left to its own tests."""
     facts = component.facts
     if facts.trains:
-        yield Finding("any model", "trains models: only its own tests can check it", skipped=True)
+        yield Finding("any model", "the contract", "trains models: only its own tests can check it", skipped=True)
         return
     known = cases(facts.replicates or ("seed",))
     broken = False

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from attrlab.bench import data, replicas, trials
 from attrlab.bench.checkpoint import Checkpoint
@@ -19,7 +18,10 @@ from attrlab.bench.supplies import CheckpointFor, needs_training_part, supply
 from attrlab.bench.types import Json
 
 CALIBRATION = 256
-"""Examples on which co-perturbation learns the usual spread of a model's output."""
+"""Training texts that a model is calibrated on and that removals are compared with."""
+
+Learned = tuple[Dataset | None, str | None]
+"""The training part of a data set, and why there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ class Block:
         shuffled: The model trained on permuted labels; None where nothing asks for it.
         altered: Number of models that each wanted kind of re-explanations makes of the model.
         lacks: Kinds of re-explanations that there are none of here, and why.
+        no_training: Why there are no training texts that removals could be compared with, or None.
     """
 
     model: str
@@ -59,6 +62,7 @@ class Block:
     shuffled: Checkpoint | None = None
     altered: Mapping[str, int] = field(default_factory=dict)
     lacks: Mapping[str, str] = field(default_factory=dict)
+    no_training: str | None = None
 
     @property
     def size(self) -> int:
@@ -171,7 +175,7 @@ class Plan:
             "scalar": explain.scalar,
             "operator": explain.operator,
             "calibration": block.calibration[1] if "calibration" in method.facts.needs else None,
-            **_filling(block, explain.operator),
+            **filling(block, explain.operator),
             **_changing(block, kind),
         }
 
@@ -190,7 +194,7 @@ class Plan:
             ],
             "metric": column.metric.key(),
             "operator": column.operator,
-            **_filling(block, *column.metric.facts.operators, column.operator),
+            **filling(block, *column.metric.facts.operators, column.operator),
         }
 
 
@@ -199,15 +203,15 @@ def _operators(suite: Suite, columns: Iterable[Column]) -> frozenset[str]:
     return frozenset({suite.explain.operator, *own, *(column.operator for column in columns if column.operator)})
 
 
-def _filling(block: Block, *operators: str | None) -> Json:
-    """What random operators draw from, for a key; nothing for the others."""
-    filling: Json = {}
+def filling(block: Block, *operators: str | None) -> Json:
+    """Returns what random operators draw from, for a key; nothing for the others."""
+    drawn: Json = {}
     if "random" in operators:
-        filling["filling"] = block.calibration[1]
+        drawn["filling"] = block.calibration[1]
     if "mlm" in operators:
         assert block.filler is not None
-        filling["filling" if "random" not in operators else "filler"] = block.filler.hash
-    return filling
+        drawn["filling" if "random" not in operators else "filler"] = block.filler.hash
+    return drawn
 
 
 def _changing(block: Block, kind: str) -> Json:
@@ -233,9 +237,9 @@ def make(suite: Suite, data_dir: Path | None, checkpoint_for: CheckpointFor) -> 
     methods = tuple(METHODS.find(text) for text in suite.methods)
     metrics = [METRICS.find(text) for text in suite.metrics]
     for method in methods:
-        _check_offers(method, ("ask", "attribute"))
+        method.check_offers("ask", "attribute")
     for metric in metrics:
-        _check_offers(metric, ("study",) if metric.facts.trains else ("score",))
+        metric.check_offers("study" if metric.facts.trains else "score")
         replicas.check(metric.facts.replicates, metric.name)
     for what, listed in (("model", suite.models), ("dataset", suite.datasets), ("method", suite.methods)):
         if not listed:
@@ -249,42 +253,41 @@ def make(suite: Suite, data_dir: Path | None, checkpoint_for: CheckpointFor) -> 
     operators = _operators(suite, columns)
     if "mlm" in operators and suite.unit != "word":
         raise UserError(f"operator 'mlm' fills whole words: unit={suite.unit!r}; allowed: 'word'")
-    calibrated = "random" in operators or any("calibration" in method.facts.needs for method in methods)
-    calibrated |= any(metric.facts.trains for metric in metrics)
     wanted = operators | {kind for metric in metrics for kind in metric.facts.replicates}
+    needed = needs_training_part(suite, methods, metrics, wanted)
+    compared = any(column.operator for column in columns)
+    learned = {one.name: _learned(one, data_dir, needed=needed, compared=compared) for one in datasets}
     blocks = tuple(
-        _block(name, dataset, suite, data_dir, checkpoint_for, calibrated=calibrated, wanted=wanted)
+        _block(name, dataset, learned[dataset.name], suite, wanted, checkpoint_for)
         for name in dict.fromkeys(suite.models)
         for dataset in datasets
     )
     return Plan(suite=suite, methods=methods, columns=columns, blocks=blocks)
 
 
-def _check_offers(component: Component[Any], functions: tuple[str, ...]) -> None:
-    """Builds a component, so that bad parameters show now, and refuses what is no method or metric."""
-    if not any(hasattr(component.build(), function) for function in functions):
-        raise UserError(
-            f"{component.id!r} has no {'() and no '.join(functions)}(); see 'Bring your method' in the README"
-        )
+def _learned(dataset: Dataset, data_dir: Path | None, *, needed: bool, compared: bool) -> Learned:
+    """Returns the training part if something asks for it; one that is only compared with may be missing."""
+    try:
+        train = training_part(dataset, data_dir) if needed or compared else None
+    except UserError:
+        if needed:
+            raise
+        part = f"{dataset.info.name}:{dataset.info.train}"  # the error itself names folders: not for a public page
+        return None, f"the training part cannot be read (--dataset {part} says why)"
+    return train, None if train else "the data set has no training part"
 
 
 def _block(
-    name: str,
-    dataset: Dataset,
-    suite: Suite,
-    data_dir: Path | None,
-    checkpoint_for: CheckpointFor,
-    *,
-    calibrated: bool,
-    wanted: frozenset[str],
+    name: str, dataset: Dataset, learned: Learned, suite: Suite, wanted: frozenset[str], checkpoint_for: CheckpointFor
 ) -> Block:
-    train = training_part(dataset, data_dir) if calibrated or needs_training_part(name, suite, wanted) else None
+    train, no_training = learned
     source = train or dataset
     return Block(
         model=name,
         dataset=dataset,
         examples=dataset.take(suite.limit),
         calibration=(source.take(CALIBRATION), source.fingerprint),
+        no_training=no_training,
         **supply(name, dataset, train, suite, wanted, checkpoint_for)._asdict(),
     )
 

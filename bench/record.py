@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from attrlab.bench import shifts
 from attrlab.bench.plan import Block, Plan
 from attrlab.bench.registry import Component
 from attrlab.bench.session import SMALL, Options
@@ -46,6 +47,7 @@ def write(plan: Plan, store: Store, options: Options) -> None:
         "datasets": list({block.dataset.name: dataset_card(block) for block in plan.blocks}.values()),
         "cells": [_cell(plan, block, method) for block in plan.blocks for method in plan.methods],
         "studies": list(_studies(plan)),
+        "shifts": [_shift(plan, block, operator) for block in plan.live for operator in shifts.operators(plan)],
     }
     write_json(store.folder / "run.json", content)
 
@@ -127,6 +129,14 @@ def _studies(plan: Plan) -> Iterator[Json]:
                         "metric": column.metric.name,
                         "key": key,
                     }
+
+
+def _shift(plan: Plan, block: Block, operator: str) -> Json:
+    """Returns where it is told how far an operator takes inputs off the training texts, or why it is not."""
+    place: Json = {"model": block.model, "dataset": block.dataset.name, "operator": operator}
+    told = block.no_training is None
+    keys = [key_of(shifts.shift_of(plan, block, operator))] if told else []
+    return place | {"keys": keys, "reason": block.no_training}
 
 
 def provenance(options: Options, *, small: bool) -> Json:

@@ -65,6 +65,17 @@ class Component(Generic[FactsT]):
         except (TypeError, ValueError) as error:
             raise UserError(f"{self.name}: {error}") from error
 
+    def check_offers(self, *functions: str) -> None:
+        """Builds the component, so that bad parameters show now, and refuses what is no method or metric.
+
+        Raises:
+            UserError: If it offers none of the functions.
+        """
+        if not any(hasattr(self.build(), function) for function in functions):
+            raise UserError(
+                f"{self.id!r} has no {'() and no '.join(functions)}(); see 'Bring your method' in the README"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Registry(Generic[FactsT]):

@@ -1,4 +1,4 @@
-"""Computes what a plan asks for and is not stored yet: predictions, then attributions, then scores.
+"""Computes what a plan asks for and is not stored yet: predictions, attributions, scores, and the operators' shifts.
 
 Everything is written chunk by chunk, so an interrupted run loses the chunks in flight and nothing else.
 """
@@ -6,6 +6,7 @@ Everything is written chunk by chunk, so an interrupted run loses the chunks in 
 import os
 from pathlib import Path
 
+from attrlab.bench import shifts
 from attrlab.bench.attribute import attribute, tasks
 from attrlab.bench.executor import each
 from attrlab.bench.plan import Block, Plan
@@ -51,4 +52,5 @@ def run_block(work: tuple[Plan, Block, Path, Options], progress: Progress) -> tu
         predictions = predict(session, chunk)
         redone = attribute(session, chunk, predictions)
         score(session, chunk, predictions, redone)
+    shifts.tell(session)
     return store.fresh, store.found

@@ -16,7 +16,7 @@ from attrlab.bench.errors import UserError
 from attrlab.bench.seeds import digest
 from attrlab.bench.types import SCHEMA, Json
 
-Kind = Literal["predictions", "attributions", "scores", "trainings", "studies"]
+Kind = Literal["predictions", "attributions", "scores", "shifts", "trainings", "studies"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 

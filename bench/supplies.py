@@ -1,13 +1,15 @@
 """The models that a run needs for one model name and data set: found, or trained on the spot."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from attrlab.bench import checkpoint as checkpoints
 from attrlab.bench.checkpoint import Checkpoint
 from attrlab.bench.data import Dataset
 from attrlab.bench.errors import UserError
+from attrlab.bench.facts import MethodFacts, MetricFacts
 from attrlab.bench.operators import FILLER
+from attrlab.bench.registry import Component
 from attrlab.bench.replicas import ALTERED
 from attrlab.bench.suite import Suite
 
@@ -43,9 +45,16 @@ class Supplies(NamedTuple):
     lacks: Mapping[str, str]
 
 
-def needs_training_part(name: str, suite: Suite, wanted: frozenset[str]) -> bool:
-    """Whether something is to be trained. A finished model needs nothing but the evaluation file."""
-    return checkpoints.is_mini(name) or (_fills(wanted) and suite.filler == FILLER)
+def needs_training_part(
+    suite: Suite,
+    methods: Iterable[Component[MethodFacts]],
+    metrics: Iterable[Component[MetricFacts]],
+    wanted: frozenset[str],
+) -> bool:
+    """Whether something is to be trained or calibrated. A finished model needs nothing but the evaluation file."""
+    trains = any(metric.facts.trains for metric in metrics) or any(map(checkpoints.is_mini, suite.models))
+    calibrates = "random" in wanted or any("calibration" in method.facts.needs for method in methods)
+    return trains or calibrates or (_fills(wanted) and suite.filler == FILLER)
 
 
 def supply(

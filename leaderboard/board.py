@@ -161,12 +161,17 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AttributionRow:
-    """What a method said of one example; ``scores`` has one number per word, None unless status is ``ok``."""
+    """What a method said of one example; ``scores`` has one number per word, None unless status is ``ok``.
+
+    ``forwards`` and ``backwards`` count the inputs that it sent through the model; None where nothing was counted.
+    """
 
     example: str
     status: str
     reason: str | None = None
     scores: Floats | None = None
+    forwards: int | None = None
+    backwards: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -204,6 +209,23 @@ class Cell:
     scores: tuple[ColumnScores, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shift:
+    """How far a removal operator takes the inputs of a model off its training texts.
+
+    Attributes:
+        share: Share of inputs, words of which were removed, that lie farther from the training texts than 99 % of
+            whole texts do; None if it is not known.
+        reason: Why it is not known; None where it is, or where it was not computed yet.
+    """
+
+    model: str
+    dataset: str
+    operator: str
+    share: float | None = None
+    reason: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Board:
     """Everything a results folder holds, in the order of its ``run.json``."""
@@ -216,6 +238,7 @@ class Board:
     models: tuple[ModelCard, ...]
     datasets: tuple[DatasetCard, ...]
     cells: tuple[Cell, ...]
+    shifts: tuple[Shift, ...] = ()
 
     @property
     def floor(self) -> str | None:

@@ -21,6 +21,7 @@ from attrlab.leaderboard.board import (
     ModelCard,
     Prediction,
     Provenance,
+    Shift,
     Suite,
 )
 from attrlab.leaderboard.decode import decode, load_json
@@ -44,6 +45,15 @@ class _StoredCell:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _StoredShift:
+    model: str
+    dataset: str
+    operator: str
+    reason: str | None = None
+    keys: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _StoredRun:
     suite: Suite
     provenance: Provenance
@@ -53,12 +63,19 @@ class _StoredRun:
     models: tuple[ModelCard, ...]
     datasets: tuple[DatasetCard, ...]
     cells: tuple[_StoredCell, ...]
+    shifts: tuple[_StoredShift, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _StoredScore:
     example: str
     value: float | None = None
+    reason: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _ShiftRow:
+    share: float | None = None
     reason: str | None = None
 
 
@@ -77,10 +94,16 @@ class _Scores:
     rows: tuple[_StoredScore, ...]
 
 
-_CHUNKS: dict[str, type[_Predictions | _Attributions | _Scores]] = {
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Shifts:
+    rows: tuple[_ShiftRow, ...]
+
+
+_CHUNKS: dict[str, type[_Predictions | _Attributions | _Scores | _Shifts]] = {
     "predictions": _Predictions,
     "attributions": _Attributions,
     "scores": _Scores,
+    "shifts": _Shifts,
 }
 
 
@@ -103,6 +126,7 @@ def read(folder: Path) -> Board:
     reader = _Reader(folder)
     parts = {part.name: getattr(run, part.name) for part in dataclasses.fields(run)}
     parts["cells"] = tuple(reader.cell(cell, len(run.columns)) for cell in run.cells)
+    parts["shifts"] = tuple(reader.shift(stored) for stored in run.shifts)
     return Board(**parts)
 
 
@@ -116,6 +140,7 @@ def _check_names(run: _StoredRun, where: str) -> None:
     used: list[tuple[str, Any]] = [("metric", column.metric) for column in run.columns]
     for cell in run.cells:
         used += [("method", cell.method), ("dataset", cell.dataset), ("model", (cell.model, cell.dataset))]
+    used += [("model", (shift.model, shift.dataset)) for shift in run.shifts]
     for kind, name in used:
         if name not in known[kind]:
             raise UserError(f"{where}: {kind} {name!r} is used but not described; the file is broken, run again")
@@ -142,6 +167,17 @@ class _Reader:
             predictions=self._rows("predictions", stored.predictions)[0],
             attributions=self._rows("attributions", stored.attributions)[0],
             scores=tuple(self._column(scores) for scores in stored.scores),
+        )
+
+    def shift(self, stored: _StoredShift) -> Shift:
+        rows, _ = self._rows("shifts", stored.keys)
+        found = rows[0] if rows else _ShiftRow(reason=stored.reason)
+        return Shift(
+            model=stored.model,
+            dataset=stored.dataset,
+            operator=stored.operator,
+            share=found.share,
+            reason=found.reason,
         )
 
     def _column(self, stored: _StoredScores) -> ColumnScores:

@@ -210,6 +210,21 @@ def names(board: Board, columns: Sequence[Column]) -> str:
     )
 
 
+def shifts(table: Table) -> str:
+    """Returns what share of inputs each operator takes off the training texts, as in ``delete 7 %, replace 9 %``.
+
+    Reasons why a share is not known follow; empty where nothing was computed.
+    """
+    block = (table.model.name, table.dataset.name)
+    own = [one for one in table.board.shifts if (one.model, one.dataset) == block]
+    told = ", ".join(f"{one.operator} {100 * one.share:.0f} %" for one in own if one.share is not None)
+    why: dict[str, list[str]] = {}
+    for one in own:
+        if one.reason is not None:
+            why.setdefault(one.reason, []).append(one.operator)
+    return "; ".join(filter(None, [told, *(f"{', '.join(names)}: {reason}" for reason, names in why.items())]))
+
+
 def interval(found: Aggregate) -> str:
     """Returns mean and interval, and n where examples are missing; the status where there is no mean."""
     mean, ends = shown(found)

@@ -6,6 +6,7 @@ from typing import Any
 
 from attrlab.leaderboard.board import Board, Cell, Column, DatasetCard, MetricCard, ModelCard, Prediction
 from attrlab.leaderboard.heatmap import heatmaps, rationale_share
+from attrlab.leaderboard.pareto_drawing import figure
 from attrlab.leaderboard.statistics import Aggregate
 from attrlab.leaderboard.tables import (
     Summary,
@@ -15,6 +16,7 @@ from attrlab.leaderboard.tables import (
     heading,
     numbers,
     setting,
+    shifts,
     shown,
     summarise,
     tables,
@@ -136,10 +138,11 @@ def _block(board: Board, table: Table) -> dict[str, Any]:
     grouped = families(board, table.columns)
     columns = [column for _, members in grouped for column in members]
     scales = [_scale(table, column) for column in columns]
+    told = shifts(table)
     return {
         "model": table.model,
         "headline": list(_headline(table.model)),
-        "facts": _model_facts(table.model, cells),
+        "facts": [*_model_facts(table.model, cells), *([("Out of distribution", told)] if told else [])],
         "families": [(family, len(members)) for family, members in grouped],
         "heads": [_head(board, column) for column in columns],
         "rows": [
@@ -152,6 +155,7 @@ def _block(board: Board, table: Table) -> dict[str, Any]:
             for method in table.methods
         ],
         "notes": list(table.notes()),
+        "pareto": figure(table, cells),
         "heatmaps": heatmaps(board, table.dataset, table.model, cells),
     }
 

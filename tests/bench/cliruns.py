@@ -70,6 +70,6 @@ class Attrlab:
 
 def chunks(folder: Path) -> dict[str, tuple[int, int]]:
     """Modification time and inode of every chunk of a results folder: equal if nothing was written again."""
-    kinds = ("predictions", "attributions", "scores")
+    kinds = ("predictions", "attributions", "scores", "shifts")
     files = [path for kind in kinds for path in (folder / kind).glob("*.json")]
     return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.stat().st_ino) for path in files}
