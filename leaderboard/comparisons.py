@@ -185,12 +185,12 @@ def detectable(n: int, alpha: float = ALPHA, power: float = 0.8) -> float:
 
     Two-sided paired t test, to which the sign-flip test is equivalent for large n: the ``d`` at which a noncentral t
     with n - 1 degrees of freedom and noncentrality ``d sqrt(n)`` leaves the critical values with probability ``power``.
-    For large n about ``(z(1 - alpha / 2) + z(power)) / sqrt(n)``. Lower finds more; NaN below two examples.
+    For large n about ``(z(1 - alpha / 2) + z(power)) / sqrt(n)``. Lower finds more; NaN below three examples.
 
     >>> round(detectable(50), 3), round(detectable(500), 3)
     (0.404, 0.126)
     """
-    if n < 2:
+    if n < 3:
         return nan
     from scipy import optimize, stats
 
