@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 
 from attrlab.bench import command, generator, minis, testing, train
+from attrlab.bench import engine as engines
 from attrlab.bench.contract import quick
 from attrlab.bench.engine import Engine, Job
 from attrlab.bench.explain import Outcome
+from attrlab.bench.facts import MetricFacts
 from attrlab.bench.inputs import Encoded, Example
 from attrlab.bench.masked import MaskedWords
 from attrlab.bench.model import TextModel
-from attrlab.bench.registry import METHODS, METRICS
+from attrlab.bench.registry import METHODS, METRICS, Component
 from attrlab.bench.removal import Unigram
 from attrlab.bench.score import as_score
 from attrlab.bench.seeds import generator as drawn
 from attrlab.bench.session import Options
 from attrlab.bench.suite import ReExplain, Suite
-from attrlab.bench.types import Ask, Asker, Bools, Case, Cost, Floats, Replica, Score
+from attrlab.bench.types import Ask, Asker, Bools, Case, Cost, Floats, Game, Replica, Score, drive
 from attrlab.bench.zoo import BY_MINI
 from attrlab.metrics import CATALOGUE
 
@@ -38,9 +41,15 @@ ASKING = [name for name in SCORED if CATALOGUE[name].asks or CATALOGUE[name].ope
 SAMPLE = ("random", "leave_one_out", "integrated_gradients", "attn_lrp")
 """A control, one that asks, two that see inside: signed and not, complete and not, with and without statistics."""
 SHORT = [
-    Example(id="single", texts=("A dull, lifeless film - nobody laughed.",), label=0),
+    Example(id="single", texts=("Nobody loved its lifeless, never-ending end.",), label=0),
     Example(id="pair", texts=("is it unforgettable?", "Brilliant!"), label=0),
 ]
+
+
+@cache
+def metric_of(name: str) -> Component[MetricFacts]:
+    """A metric by its name; looking for plug-ins takes a while."""
+    return METRICS.find(name)
 
 
 @cache
@@ -63,7 +72,7 @@ def tiny(mini: str) -> TextModel:
 
 
 def inputs() -> list[Example]:
-    """Seven and two words, and a pair of which one text is a single word."""
+    """Six and two words, and a pair of which one text is a single word."""
     return [*SHORT, Example(id="two words", texts=("Not good.",), label=0)]
 
 
@@ -155,8 +164,8 @@ def judge(
     """Scores attributions (by method and example) by metrics, all in flight together in one engine."""
     judged, jobs = Judged({}, {}), {}
     for name, (method, rows) in product(metrics, attributions.items()):
-        facts, metric = METRICS.find(name).facts, METRICS.find(name).build()
-        if "complete" in facts.needs and not METHODS.find(method).facts.complete:
+        facts, metric = metric_of(name).facts, metric_of(name).build()
+        if "complete" in facts.needs and not METHODS.entries()[method].complete:
             continue
         for slot, one in enumerate(engine.encoded):
             if one.example.id not in rows:
@@ -188,6 +197,13 @@ def made_up(found: Sequence[Example], model: TextModel, **shapes: Callable[[Floa
     return made
 
 
+def company(patch: pytest.MonkeyPatch) -> tuple[list[Example], dict[str, Any]]:
+    """The same examples in the reverse order, among others, in smaller batches, padded to other lengths."""
+    patch.setattr(engines, "LENGTHS", (60, 120))
+    first, last = (Example(id=text, texts=(text,), label=1) for text in (testing.TEXTS[1], testing.TEXTS[3]))
+    return [first, *reversed(inputs()), last], {"token_budget": 300}
+
+
 class Worked(NamedTuple):
     """Every method and every metric at work on one model, and what the model was after each."""
 
@@ -215,6 +231,7 @@ def gap(ours: float, theirs: float) -> float:
     return abs(ours - theirs) / max(1.0, abs(ours)) if np.isfinite([ours, theirs]).all() else np.inf
 
 
+@cache
 def work(mini: str) -> Worked:
     """All methods, quick, and all metrics of six of them."""
     with train.one_thread():
@@ -307,6 +324,55 @@ def plain(model: TextModel, one: Encoded) -> tuple[Floats, torch.Tensor]:
     return output.logits[0].double().numpy(), states[-1 if model.decoder else 0]
 
 
+# --- a planted shortcut
+
+
+REAL = ("rise", "lime", "leave_one_out")
+JUDGED = [name for name, facts in CATALOGUE.items() if facts.family in ("faithfulness", "agreement")]
+BLIND = {
+    "additive_ceiling": "describes the model, not the explanation",
+    "unused_words": "describes the model, not the explanation",
+    "conservation_gap": "is of what a method records of itself, not of the scores",
+    "sensitivity_violation": "wants scores other than 0 where words count, which noise has",
+    "completeness_gap": "is of the total alone, which noise may have",
+    **dict.fromkeys(TRAINING, "trains models"),
+}
+"""Metrics that cannot tell these explanations apart by construction, and why; the others all have to."""
+
+
+def planted(index: int) -> tuple[Floats, Callable[[Ask], Floats]]:
+    """Nine words: two decide, four say a little, three nothing; and the model."""
+    rng = drawn("planted", index)
+    weights = rng.permutation([1.5, 1.35, *rng.uniform(0.2, 0.8, 4), 0.0, 0.0, 0.0])
+    needed = 0.5 if index % 2 else 1 - 1.42 / weights.sum()  # in every other text the first word alone decides
+    return 3 * weights, testing.additive(3 * weights, 3 * needed * float(weights.sum()))
+
+
+@cache
+def shortcut() -> dict[str, dict[str, float]]:
+    """The mean of each metric over twelve texts, for each explanation."""
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in JUDGED if name not in TRAINING}
+    for index in range(12):
+        weights, answer = planted(index)
+        by: dict[str, Any] = {"oracle": weights}
+        for method in (*REAL, "random"):
+            game = Game(n_units=len(weights), target=0)
+            made = drive(quick(method).build().ask(game, drawn("planted", method, index)), answer)
+            by["noise" if method == "random" else method] = getattr(made, "scores", made)
+        text = " ".join("abcdefghi")
+        one = tiny("gpt2-mini").encode(Example(id=f"planted {index}", texts=(text,), label=0))
+        for metric, (name, scores) in product(found, by.items()):
+            given = case(one, name, Outcome(scores=np.asarray(scores)), (), "delete", 1.0)
+            result = metric_of(metric).build().score(given)
+            score = as_score(drive(result, answer) if not isinstance(result, Score) else result)
+            found[metric].setdefault(name, []).append(score.value)
+    return {
+        metric: {name: float(np.nanmean(values)) for name, values in rows_.items()}
+        for metric, rows_ in found.items()
+        if metric not in BLIND
+    }
+
+
 # --- a run
 
 
@@ -356,3 +422,14 @@ def run(folder: Path, methods: Sequence[str], metrics: Sequence[str]) -> Path:
     )
     command.run(suite, folder / "out", folder / "data", Options(workers=1))
     return folder / "out"
+
+
+def change(folder: Path, kind: str, edit: Callable[[list[Any]], Any]) -> None:
+    """Edits the rows of a chunk that has three."""
+    for path in sorted((folder / kind).glob("*.json")):
+        content = json.loads(path.read_text())
+        if len(content["rows"]) == 3 and content["rows"][0].get("scores", 1):
+            edit(content["rows"])
+            path.write_text(json.dumps(content))
+            return
+    raise AssertionError(kind)
