@@ -6,13 +6,12 @@ takes to compute.
 
 from collections.abc import Hashable, Iterator, Sequence
 from functools import reduce
-from math import inf, nan, sqrt
+from math import comb, inf, nan, sqrt
 from statistics import NormalDist
 
 import numpy as np
 
 from attrlab.bench.types import Bools, Floats
-from attrlab.leaderboard.questionnaire_score import sign_test
 
 FLIPS = 10_000
 """Sign flips of a permutation test; where there are fewer in all, each is tried once."""
@@ -113,6 +112,15 @@ def _signed_ranks(differences: Floats) -> tuple[Floats, Bools]:
     _, places, counts = np.unique(np.abs(differences), return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
     return ranks[differences != 0], differences[differences != 0] > 0
+
+
+def sign_test(right: int, n: int) -> float:
+    """Returns the two-sided exact binomial p of ``right`` of ``n`` against 1/2.
+
+    >>> sign_test(0, 5), sign_test(3, 6)
+    (0.0625, 1.0)
+    """
+    return min(1.0, 2 * sum(comb(n, k) for k in range(min(right, n - right) + 1)) / (1 << n))
 
 
 def mcnemar(first: Floats, second: Floats) -> float:

@@ -18,6 +18,7 @@ from attrlab.bench.errors import UserError, unknown
 from attrlab.bench.store import write_text
 from attrlab.leaderboard.board import Board, DatasetCard, ModelCard
 from attrlab.leaderboard.load import read
+from attrlab.leaderboard.paired import sign_test
 from attrlab.leaderboard.questionnaire_key import (
     CHOICE,
     CONTROL,
@@ -35,7 +36,6 @@ from attrlab.leaderboard.questionnaire_key import (
     write_key,
 )
 from attrlab.leaderboard.questionnaire_page import Passage, page, passage
-from attrlab.leaderboard.questionnaire_score import sign_test
 from attrlab.leaderboard.questionnaire_texts import Text, candidates, draw, pick, pick_methods, right_and_labelled
 
 ITEMS = {SIMULATION: 24, CHOICE: 8}

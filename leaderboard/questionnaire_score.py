@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from math import comb, sqrt
+from math import sqrt
 from pathlib import Path
 from statistics import NormalDist, fmean, median
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from attrlab.bench.errors import UserError
+from attrlab.leaderboard.paired import sign_test
 from attrlab.leaderboard.questionnaire_key import CONTROL, SIMULATION, Answers, Key, Question, read_file
 from attrlab.leaderboard.statistics import LEVEL, intervals
 
@@ -101,15 +102,6 @@ def wilson(right: int, n: int) -> Share:
     # Rounding alone must not keep the interval from reaching 0 or 1.
     low = 0.0 if right == 0 else (middle - half) / weight
     return Share(right, n, share, low, 1.0 if right == n else (middle + half) / weight)
-
-
-def sign_test(right: int, n: int) -> float:
-    """Returns the two-sided exact binomial p of ``right`` of ``n`` against 1/2.
-
-    >>> sign_test(0, 5), sign_test(3, 6)
-    (0.0625, 1.0)
-    """
-    return min(1.0, 2 * sum(comb(n, k) for k in range(min(right, n - right) + 1)) / (1 << n))
 
 
 def read_answers(key: Key, paths: Sequence[Path]) -> list[Answers]:

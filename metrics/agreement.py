@@ -5,9 +5,8 @@ Source: Jain and Wallace 2019, "Attention is not Explanation"; ferret; metrics s
 
 import numpy as np
 
-from attrlab.bench.facts import MetricFacts
 from attrlab.bench.types import Asker, Case, Floats, Score
-from attrlab.metrics.ranking import NO_WORDS, ranked_facts
+from attrlab.metrics.ranking import NO_WORDS, ByRank
 
 
 def kendall(first: Floats, second: Floats) -> float:
@@ -23,7 +22,7 @@ def kendall(first: Floats, second: Floats) -> float:
     return float(kendalltau(first, second).statistic)
 
 
-class TauLoo:
+class TauLoo(ByRank):
     """Scores the rank correlation between the attribution and the leave-one-out effects.
 
     ``tau_b(a_j, p(x) - p(x without j))`` over the units j. Higher is better. Range [-1, 1]. It measures agreement with
@@ -34,14 +33,6 @@ class TauLoo:
         absolute: Compare magnitudes, ``|a_j|`` with ``|p(x) - p(x without j)|``: the only form in which unsigned
             methods can be compared.
     """
-
-    def __init__(self, *, absolute: bool = False) -> None:
-        self.absolute = absolute
-
-    @staticmethod
-    def facts(base: MetricFacts, *, absolute: bool = False) -> MetricFacts:
-        """Returns the facts under the given parameters."""
-        return ranked_facts(base, absolute=absolute)
 
     def score(self, case: Case) -> Asker[Score]:
         """Returns the score after one batch of questions: the full input, then each unit left out."""

@@ -13,7 +13,7 @@ import numpy as np
 from attrlab.bench.facts import MetricFacts
 from attrlab.bench.scalars import scalar
 from attrlab.bench.types import Asker, Bools, Case, Floats, Ints, Score
-from attrlab.metrics.ranking import NO_WORDS, count, ranked_facts, ranked_units, top
+from attrlab.metrics.ranking import NO_WORDS, ByRank, count, ranked_facts, ranked_units, top
 
 DENSE = 100
 """Most units of a text whose curve has a point for every k; a longer one has a grid."""
@@ -137,16 +137,8 @@ class CurveMetric:
         raise NotImplementedError
 
 
-class RankedCurveMetric(CurveMetric):
+class RankedCurveMetric(ByRank, CurveMetric):
     """Base of those that leave it to a parameter how units are ranked."""
-
-    def __init__(self, *, absolute: bool = False) -> None:
-        self.absolute = absolute
-
-    @staticmethod
-    def facts(base: MetricFacts, *, absolute: bool = False) -> MetricFacts:
-        """Returns the facts under the given parameters."""
-        return ranked_facts(base, absolute=absolute)
 
 
 def auc(curve: Curve) -> float:

@@ -7,10 +7,9 @@ model interpretability" (effective complexity); metrics spec 1.8 and 6.4.
 
 import numpy as np
 
-from attrlab.bench.facts import MetricFacts
 from attrlab.bench.types import Asker, Bools, Case, Floats, Score
 from attrlab.metrics.curves import Curve, CurveMetric, RankedCurveMetric, answers_without
-from attrlab.metrics.ranking import NO_WORDS, ranked_facts, ranked_units
+from attrlab.metrics.ranking import NO_WORDS, ByRank, ranked_units
 
 FIRST_AND_STABLE = ("first", "stable")
 
@@ -25,7 +24,7 @@ def flipped(logits: Floats) -> Bools:
     return np.asarray(predicted != predicted[:, :1])
 
 
-class DecisionFlipFirst:
+class DecisionFlipFirst(ByRank):
     """Scores whether removing the top-ranked unit changes the prediction.
 
     ``1 if argmax f(x without its top unit) != argmax f(x), else 0``. Higher is better. Range [0, 1]; its mean over a
@@ -35,14 +34,6 @@ class DecisionFlipFirst:
     Args:
         absolute: Rank by magnitude, whatever the sign.
     """
-
-    def __init__(self, *, absolute: bool = False) -> None:
-        self.absolute = absolute
-
-    @staticmethod
-    def facts(base: MetricFacts, *, absolute: bool = False) -> MetricFacts:
-        """Returns the facts under the given parameters."""
-        return ranked_facts(base, absolute=absolute)
 
     def score(self, case: Case) -> Asker[Score]:
         """Returns the score after one batch of questions: the full input, and it without the top unit."""

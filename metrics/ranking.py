@@ -78,6 +78,18 @@ def ranked_facts(facts: MetricFacts, *, absolute: bool) -> MetricFacts:
     return replace(facts, invariances=("scale", "sign") if absolute else ("scale", "monotone"))
 
 
+class ByRank:
+    """Base of metrics that leave it to a parameter how units are ranked: by score or by magnitude."""
+
+    def __init__(self, *, absolute: bool = False) -> None:
+        self.absolute = absolute
+
+    @staticmethod
+    def facts(base: MetricFacts, *, absolute: bool = False) -> MetricFacts:
+        """Returns the facts under the given parameters."""
+        return ranked_facts(base, absolute=absolute)
+
+
 def top(ranked: Ints, k: int) -> Bools:
     """Returns which units are among the first k of each ranking, ``(n_rankings, n_units)``.
 

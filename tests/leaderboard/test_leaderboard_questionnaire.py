@@ -6,49 +6,22 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import pytest
 from questionnaires import CHOICE, METHODS, SIMULATION, fill, pages
 from scipy import stats
+from strictpage import Page
 
 from attrlab.bench.errors import UserError
 from attrlab.leaderboard.questionnaire import Settings, export
 from attrlab.leaderboard.questionnaire_key import CONTROL, read_key
 
 HOSTILE = "<script>alert(1)</script>&\"'"
-VOID = {"meta", "input"}
 
 
 @pytest.fixture
 def results(small, tmp_path):
     return fill(type(small)(tmp_path / "results", models=2, methods=4, examples=48, chunk=48))
-
-
-class Page(HTMLParser):
-    """Parses strictly: every tag must be closed in order. Keeps tags, and text outside scripts and styles."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.tags, self.text = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in ("script", "style"):
-            self.text.append(data)
-
-    def shown(self):
-        return re.sub(r"\s+", " ", "".join(self.text))
 
 
 @pytest.mark.parametrize("settings", [SIMULATION, CHOICE], ids=["simulation", "choice"])

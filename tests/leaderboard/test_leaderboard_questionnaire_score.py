@@ -10,9 +10,10 @@ from questionnaires import CHOICE, SIMULATION, answer, everybody, fill, other, s
 from scipy import stats
 
 from attrlab.bench import cli
+from attrlab.leaderboard.paired import sign_test
 from attrlab.leaderboard.questionnaire import Settings, export
 from attrlab.leaderboard.questionnaire_key import CONTROL, read_key
-from attrlab.leaderboard.questionnaire_score import sign_test, wilson
+from attrlab.leaderboard.questionnaire_score import wilson
 from attrlab.leaderboard.questionnaire_tables import render
 
 
