@@ -117,7 +117,7 @@ def _obstacle(first: Json, again: Sequence[tuple[Replicate, Json]]) -> str | Non
 
 
 def _case(session: Session, task: _Task, prediction: Json, row: Json, again: Sequence[tuple[Replicate, Json]]) -> Case:
-    marked, weights = prediction["rationale"], prediction["weights"]
+    marked, weights = prediction["rationale"], prediction.get("weights")  # none in folders of before
     rng = generator("ties", prediction["example"])
     return Case(
         scores=np.array(row["scores"], dtype=np.float64),

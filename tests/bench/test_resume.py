@@ -224,3 +224,14 @@ def test_edited_plug_in_is_not_answered_from_the_store(go, attrlab, tmp_path):
     # Three slices: their predictions are found, attributions and scores are made anew.
     assert "6 chunks computed, 3 found whole" in go("o", *arguments).out
     assert attrlab.table("o") != first
+
+
+def test_folder_written_before_graded_marks_is_taken_up(go, attrlab, tmp_path, whole):
+    go("o", "--method", "random", "--metric", "planted_recall:causal=false")
+    for path in (tmp_path / "o" / "predictions").iterdir():
+        content = json.loads(path.read_text())
+        for row in content["rows"]:
+            del row["weights"]
+        path.write_text(json.dumps(content))
+    assert go("o").code == 0
+    assert attrlab.table("o") == whole[0]
