@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from attrlab.bench.errors import UserError
+from attrlab.bench.store import key_of
 from attrlab.leaderboard.board import (
     AttributionRow,
     Board,
@@ -146,6 +147,33 @@ def _check_names(run: _StoredRun, where: str) -> None:
             raise UserError(f"{where}: {kind} {name!r} is used but not described; the file is broken, run again")
 
 
+def _check_chunk(content: dict[str, Any], key: str, rows: tuple[Any, ...], where: str) -> None:
+    """Refuses a chunk that is not what its name says, or that does not hold just the examples it was made for."""
+    of = content.get("of", {})
+    if content.get("key", key) != key or (of and key_of(of) != key):
+        raise UserError(f"{where} is not the chunk that its name says; delete it and run again")
+    examples = [row.example for row in rows if hasattr(row, "example")]
+    if len(set(examples)) != len(examples):
+        raise UserError(f"{where} holds an example twice; delete it and run again")
+    if examples and examples != of.get("examples", examples):
+        raise UserError(f"{where} does not hold the examples it was made for; delete it and run again")
+
+
+def _check_rows(cell: Cell, where: str) -> None:
+    """Refuses scores of other examples than the first ones, or for another number of words than the example has."""
+    words = {row.example: len(row.words) for row in cell.predictions}
+    for row in cell.attributions:
+        if row.scores is not None and len(row.scores) != words.get(row.example, len(row.scores)):
+            raise UserError(
+                f"{where}: {cell.method} has {len(row.scores)} scores for the {words[row.example]} words of "
+                f"{row.example!r}; delete its attributions and run again"
+            )
+    known = tuple(words)
+    for column in cell.scores:
+        if known and column.complete and column.examples != known[: len(column.examples)]:
+            raise UserError(f"{where}: {cell.method} is scored on other examples than were explained; run again")
+
+
 class _Reader:
     """Reads chunk files, each once: all methods of a model share its predictions."""
 
@@ -159,7 +187,7 @@ class _Reader:
                 f"{self.folder / 'run.json'}: cell {stored.model} / {stored.dataset} / {stored.method} has "
                 f"{len(stored.scores)} score columns, the run has {n_columns}; the file is broken, run again"
             )
-        return Cell(
+        found = Cell(
             model=stored.model,
             dataset=stored.dataset,
             method=stored.method,
@@ -168,6 +196,8 @@ class _Reader:
             attributions=self._rows("attributions", stored.attributions)[0],
             scores=tuple(self._column(scores) for scores in stored.scores),
         )
+        _check_rows(found, str(self.folder))
+        return found
 
     def shift(self, stored: _StoredShift) -> Shift:
         rows, _ = self._rows("shifts", stored.keys)
@@ -202,6 +232,11 @@ class _Reader:
             if not re.fullmatch(r"\w[\w.-]*", key):
                 raise UserError(f"{self.folder / 'run.json'}: {key!r} is not the key of a chunk; the file is broken")
             path = self.folder / kind / f"{key}.json"
-            found = decode(_CHUNKS[kind], load_json(path), str(path)) if path.is_file() else None
-            self.seen[kind, key] = None if found is None else found.rows
+            self.seen[kind, key] = self._read(kind, key, path) if path.is_file() else None
         return self.seen[kind, key]
+
+    def _read(self, kind: str, key: str, path: Path) -> tuple[Any, ...]:
+        content = load_json(path)
+        rows: tuple[Any, ...] = decode(_CHUNKS[kind], content, str(path)).rows
+        _check_chunk(content, key, rows, str(path))
+        return rows

@@ -417,6 +417,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 BAD: dict[str, tuple[str, Callable[[list[Any]], Any]]] = {
+    "missing example": ("scores", lambda rows_: rows_.pop()),
+    "duplicate": ("scores", lambda rows_: rows_.__setitem__(1, rows_[0])),
+    "missing attribution": ("attributions", lambda rows_: rows_.pop()),
+    "duplicate attribution": ("attributions", lambda rows_: rows_.__setitem__(1, rows_[0])),
+    "wrong length": ("attributions", lambda rows_: rows_[0]["scores"].append(0.5)),
     "a score that is not a number": ("attributions", lambda rows_: rows_[0]["scores"].append(None)),
     "not a number": ("scores", lambda rows_: rows_[0].__setitem__("value", "high")),
     "nothing": ("scores", lambda rows_: rows_[0].pop("example")),
@@ -427,7 +432,19 @@ BAD: dict[str, tuple[str, Callable[[list[Any]], Any]]] = {
 def test_09_rows_that_are_not_those_of_the_run_are_refused(results: Path, tmp_path: Path, name: str) -> None:
     folder = Path(shutil.copytree(results, tmp_path / "copy"))
     change(folder, *BAD[name])
-    with pytest.raises(UserError, match=r"\.json"):
+    with pytest.raises(UserError, match="again"):
+        read(folder)
+
+
+@pytest.mark.parametrize("forged", [False, True])
+def test_09_a_chunk_that_is_not_what_its_name_says_is_refused(results: Path, tmp_path: Path, forged: bool) -> None:
+    folder = Path(shutil.copytree(results, tmp_path / "copy"))
+    keys = json.loads((folder / "run.json").read_text())["cells"][0]["attributions"]
+    one, other = (folder / "attributions" / f"{key}.json" for key in keys[:2])
+    content = json.loads((other if forged else one).read_text())
+    content["of"]["model"] = "0" * 32 if forged else content["of"]["model"]
+    other.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=other.name):
         read(folder)
 
 
