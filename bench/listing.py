@@ -11,7 +11,7 @@ from attrlab.bench.errors import unknown
 from attrlab.bench.facts import MethodFacts, MetricFacts
 from attrlab.bench.registry import METHODS, METRICS
 from attrlab.bench.suite import load, shipped
-from attrlab.bench.zoo import ZOO
+from attrlab.bench.zoo import WIRED, ZOO
 
 WIDTH = 150
 """Columns of a listing that is not printed to a terminal."""
@@ -118,7 +118,8 @@ def _models() -> Table:
             )
         )
     columns = ("mini", "mini size", "full model", "parameters", "full size", "lr", "replaced by", "revision")
-    title = "Models: minis are trained on the spot; any local folder or hub id works too"
+    wired = ", ".join(WIRED)
+    title = f"Models: minis are trained on the spot; {wired}: wired by hand; any local folder or hub id works too"
     return _table(title, columns, rows)
 
 
