@@ -1,6 +1,6 @@
 """Judges methods on five rationale sets: where are they between chance and people?
 
-    python tests/acceptance/plausibility.py ENCODER DATA OUT [--limit 100] [--set NAME ...] [--steps N]
+    python tests/acceptance/plausibility.py ENCODER DATA OUT [--limit 64] [--set NAME ...] [--method NAME ...] [--steps N]
 
 Run by hand (hours on a CPU). ENCODER is a folder or hub id of a small encoder that classifies SST-2, DATA holds the
 prepared data sets. On sentences of movie reviews it is judged as it is; for the other sets it is fine-tuned first.
@@ -51,11 +51,12 @@ def attrlab(*arguments: object) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def judge(name: str, model: str | Path, data: Path, out: Path, limit: str) -> list[Json]:
+def judge(name: str, model: str | Path, options: argparse.Namespace) -> list[Json]:
     """Runs one set and returns its records."""
-    listed = [part for method in METHODS for part in ("--method", method)]
+    out = options.out / name.replace(":", "-")
+    listed = [part for method in options.method or METHODS for part in ("--method", method)]
     listed += [part for metric in METRICS for part in ("--metric", metric)]
-    given = ("--model", model, "--dataset", name, "--data-dir", data, "--limit", limit, "--out", out)
+    given = ("--model", model, "--dataset", name, "--data-dir", options.data, "--limit", options.limit, "--out", out)
     attrlab("run", "adhoc", *given, *listed)
     records: list[Json] = json.loads(attrlab("table", out, "--no-timings", "--format", "json"))
     return records
@@ -86,7 +87,7 @@ def fine_tuned(encoder: str, train: str | None, options: argparse.Namespace) -> 
     """Returns the model to judge, trained now if it is not there yet."""
     if train is None:
         return encoder
-    folder = Path(options.out) / "models" / train
+    folder: Path = options.out / "models" / train
     if not (folder / "config.json").is_file():
         steps = ("--steps", options.steps) if options.steps else ()
         attrlab("train", encoder, train, "--out", folder, "--data-dir", options.data, *steps)
@@ -99,14 +100,15 @@ def main() -> None:
     parser.add_argument("encoder")
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--limit", default="100")
+    parser.add_argument("--limit", default="64")
     parser.add_argument("--steps", help="upper bound on steps of fine-tuning")
     parser.add_argument("--set", action="append", choices=SETS)
+    parser.add_argument("--method", action="append")
     options = parser.parse_args()
     wrong = []
     for name in options.set or SETS:
         model = fine_tuned(options.encoder, SETS[name], options)
-        records = judge(name, model, options.data, options.out / name.replace(":", "-"), options.limit)
+        records = judge(name, model, options)
         wrong += against_chance(name, records)
     if wrong:
         raise SystemExit("\n".join(wrong))
