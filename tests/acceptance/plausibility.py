@@ -1,6 +1,6 @@
 """Judges methods on five rationale sets: where are they between chance and people?
 
-    python tests/acceptance/plausibility.py ENCODER DATA OUT [--limit 64] [--set NAME ...] [--method NAME ...] [--steps N]
+    python tests/acceptance/plausibility.py ENCODER DATA OUT [--limit 64] [--steps N] [--set NAME ...] [--method ...]
 
 Run by hand (hours on a CPU). ENCODER is a folder or hub id of a small encoder that classifies SST-2, DATA holds the
 prepared data sets. On sentences of movie reviews it is judged as it is; for the other sets it is fine-tuned first.
