@@ -78,6 +78,9 @@ class MetricCard:
 
     name: str
     id: str
+    params: Facts = field(default_factory=dict)
+    version: str = ""
+    origin: str = ""
     family: str = ""
     summary: str = ""
     higher_is_better: bool | None

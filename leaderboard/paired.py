@@ -1,7 +1,7 @@
 """Paired tests and effect sizes of the differences between two methods (metrics spec 12.3, 12.4).
 
-All tests are two-sided. SciPy, which the tests of this module compare with, takes longer to import than any of this
-takes to compute.
+All tests are two-sided but where they are told otherwise. SciPy, which the tests of this module compare with, takes
+longer to import than any of this takes to compute.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
@@ -20,13 +20,25 @@ _EXACT = 50  # differences other than zero up to which the signed-rank distribut
 _BLOCK = 500_000  # numbers drawn at once, which bounds memory
 
 
-def sign_flip(differences: Floats, groups: Sequence[Hashable] | None = None, *, seed: int = 0) -> float:
+def sign_flip(
+    differences: Floats,
+    groups: Sequence[Hashable] | None = None,
+    *,
+    seed: int = 0,
+    greater: bool = False,
+    flips: int | None = None,
+) -> float:
     """Returns the p of the sign-flip permutation test of the mean difference (metrics spec 12.3).
 
     If the methods are exchangeable, each difference could as well have the other sign: p is the share of flips whose
     ``|sum|`` reaches the observed one. All flips are tried if they are at most 10,000; else 10,000 are drawn, and
     ``p = (1 + reached) / (1 + 10,000)`` counts the observed one among them. The draws depend on the seed and on how
     many can be flipped alone, so that all pairs share them; the order of the examples does not matter.
+
+    With ``greater``, p is the share of flips whose sum, with its sign, reaches the observed one: evidence that the mean
+    is above zero. It never grows when a difference does, so it holds for every mean below zero as well. Flips leave the
+    sum of squares as it is, hence order sums as they order Student's t: in large samples the level is kept even where
+    the differences are not symmetric.
 
     Range (0, 1]; 1 if all differences are zero. Source: Fisher 1935, The Design of Experiments; the share with the
     observed one: Phipson and Smyth 2010.
@@ -35,6 +47,8 @@ def sign_flip(differences: Floats, groups: Sequence[Hashable] | None = None, *, 
         differences: First less second, ``(n_examples,)``, finite, at least one.
         groups: Label of each example; a group's differences keep or change their signs together.
         seed: Of the draws.
+        greater: Ask whether the mean is above zero, one-sided, not whether it is other than zero.
+        flips: Flips to draw where not all are tried, 10,000 if None; 1 / (1 + flips) is the smallest p.
     """
     sorted_by = np.lexsort((differences, np.abs(differences)))  # sums in this order are the same for every order
     sums = differences[sorted_by]
@@ -46,11 +60,12 @@ def sign_flip(differences: Floats, groups: Sequence[Hashable] | None = None, *, 
     if len(sizes) == 0:
         return 1.0
     exact = 1 << len(sizes) <= FLIPS
+    size = np.positive if greater else np.abs
     # Sums that are equal but for rounding reach each other.
-    least = abs(float(sums.sum())) - 1e-12 * float(sizes.sum())
+    least = size(sums.sum()) - 1e-12 * float(sizes.sum())
     reached = count = 0
-    for flipped in _all_flips(len(sizes)) if exact else _drawn_flips(len(sizes), seed):
-        reached += int((np.abs(sizes.sum() - 2 * (flipped @ sizes)) >= least).sum())
+    for flipped in _all_flips(len(sizes)) if exact else _drawn_flips(len(sizes), seed, flips):
+        reached += int((size(sizes.sum() - 2 * (flipped @ sizes)) >= least).sum())
         count += len(flipped)
     return reached / count if exact else (1 + reached) / (1 + count)
 
@@ -59,11 +74,11 @@ def _all_flips(n: int) -> Iterator[Floats]:
     yield (np.arange(1 << n)[:, None] >> np.arange(n) & 1).astype(np.float64)
 
 
-def _drawn_flips(n: int, seed: int) -> Iterator[Floats]:
+def _drawn_flips(n: int, seed: int, count: int | None = None) -> Iterator[Floats]:
     rng = np.random.default_rng((seed, n))
-    rows = max(1, _BLOCK // n)
-    for start in range(0, FLIPS, rows):
-        drawn = min(rows, FLIPS - start)
+    rows, count = max(1, _BLOCK // n), count or FLIPS
+    for start in range(0, count, rows):
+        drawn = min(rows, count - start)
         bits = np.unpackbits(np.frombuffer(rng.bytes((drawn * n + 7) // 8), dtype=np.uint8), count=drawn * n)
         yield bits.reshape(drawn, n).astype(np.float64)
 
