@@ -64,6 +64,8 @@ class MetricFacts:
         trains: The metric trains models: it runs only where a suite names it.
         comparable: Across what the value may be compared.
         caveat: What a reader must know before trusting it; empty if nothing.
+        validity: In how many settings (planted task, model, operator) it puts an oracle before the best method and
+            that before noise, as measured by ``tests/acceptance/metric_validity.py``; empty where that was not tried.
         reference: Paper.
         forwards: Questions asked per example, a formula in m and the parameters.
         bound: The formula is an upper bound.
@@ -85,6 +87,7 @@ class MetricFacts:
     trains: bool = False
     comparable: str = "methods"
     caveat: str = ""
+    validity: str = ""
     reference: str = ""
     forwards: str = "0"
     bound: bool = False

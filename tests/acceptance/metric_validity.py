@@ -7,13 +7,14 @@ keeps), an explanation that marks just those should beat every method, and every
 metric of the families ``faithfulness`` and ``agreement``, per model and data set: the mean with its 95 % interval for
 that oracle, for the method with the best mean and for noise, and whether the three lie in this order with disjoint
 intervals (:func:`verdict`). Runs through ``attrlab run``, so a run that was interrupted goes on. Writes
-``validity.json`` and ``validity.md``.
+``validity.json`` and ``validity.md``, and what the cards of the metrics say of it, ``metrics/_validity.py``.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,10 +28,11 @@ from attrlab.leaderboard.board import Board, Cell
 from attrlab.leaderboard.statistics import intervals
 
 PLUGIN = Path(__file__).with_name("planted_oracle.py")
+CARDS = Path(__file__).parents[2] / "metrics" / "_validity.py"
 ORACLE, NOISE = f"{PLUGIN}:Oracle", f"{PLUGIN}:Noise"
 FAMILIES = ("faithfulness", "agreement")
-MODELS = ("bert-base-mini", "gpt2-mini", "opt-125m-mini")
-DATASETS = ("keyword", "bag_of_words", "and_pair")
+MODELS = ("bert-base-mini", "gpt2-mini")
+DATASETS = ("keyword", "bag_of_words", "negation", "and_pair")
 REAL = (
     "leave_one_out",
     "input_x_gradient",
@@ -68,22 +70,26 @@ def run(out: Path, dataset: str, options: argparse.Namespace) -> Path:
 def values(board: Board, cell: Cell, column: int) -> Floats:
     """Returns a value per example, NaN where there is none or where the planted words are not what counts."""
     gold = next(index for index, one in enumerate(board.columns) if one.metric == GOLD)
-    return np.where(np.isnan(cell.scores[gold].values), np.nan, cell.scores[column].values)
+    kept, found = cell.scores[gold].values, cell.scores[column].values
+    return np.where(np.isnan(kept), np.nan, found) if len(found) else np.full(len(kept), np.nan)
 
 
 def verdict(rows: dict[str, Json], higher_is_better: bool) -> str:
-    """Returns ``yes`` for oracle, best method and noise in this order with disjoint intervals.
+    """Returns how oracle, best method and noise lie, by whether their intervals are disjoint.
 
-    ``level`` where only the first two overlap (a method that finds just the planted words is the oracle), else ``no``.
+    ``ordered`` if they lie in this order; ``level`` if the first two overlap (a method that finds just the planted
+    words is the oracle); ``above`` if the best method is before the oracle; ``blind`` if noise is not behind both.
     """
 
     def beats(one: str, other: str) -> bool:
         first, second = (one, other) if higher_is_better else (other, one)
         return bool(rows[first]["low"] > rows[second]["high"])
 
-    if not (beats("oracle", "noise") and beats("best", "noise")) or beats("best", "oracle"):
-        return "no"
-    return "yes" if beats("oracle", "best") else "level"
+    if not (beats("oracle", "noise") and beats("best", "noise")):
+        return "blind"
+    if beats("best", "oracle"):
+        return "above"
+    return "ordered" if beats("oracle", "best") else "level"
 
 
 def compared(board: Board, cells: Sequence[Cell], column: int) -> Json | None:
@@ -142,6 +148,37 @@ def markdown(rows: Sequence[Json]) -> str:
     return "".join(f"| {line} |\n" for line in lines)
 
 
+SAID = {
+    "ordered": "oracle > best method > noise in {} of {} settings",
+    "level": "oracle and best method level in {}",
+    "above": "best method above the oracle in {}",
+    "blind": "noise not told apart from both in {}",
+}
+
+
+def cards(rows: Sequence[Json]) -> str:
+    """Returns the source of what the cards say, one sentence per metric."""
+    lines = []
+    for name, facts in METRICS.entries().items():
+        count = Counter(row["ordered"] for row in rows if row["metric"] == name)
+        said = [SAID[kind].format(count[kind], count.total()) for kind in SAID if count[kind] or kind == "ordered"]
+        if count:
+            lines.append(f'    "{name}": "{"; ".join(said)}",\n')
+        elif facts.family in FAMILIES and facts.higher_is_better is not None:
+            why = "it would train models for it" if facts.trains else "that claims no sum of its scores"
+            lines.append(f'    "{name}": "not judged against an oracle: {why}",\n')
+    settings = "\n".join(
+        f"{what}: {', '.join(dict.fromkeys(row[key] for row in rows))}."
+        for what, key in (("Data sets", "dataset"), ("Models", "model"))
+    )
+    about = "What metrics make of explanations whose order is known; written by tests/acceptance/metric_validity.py."
+    examples = max(row["examples"] for row in rows)
+    return (
+        f'# ruff: noqa: E501\n"""{about}\n\n{settings}\nAt most {examples} examples each; 95 % intervals.\n"""\n\n'
+        f"VALIDITY: dict[str, str] = {{\n{''.join(lines)}}}\n"
+    )
+
+
 def main() -> None:
     """Runs, judges, writes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -154,6 +191,7 @@ def main() -> None:
     rows = [row for dataset in options.dataset or DATASETS for row in judge(run(options.out, dataset, options))]
     (options.out / "validity.json").write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
     (options.out / "validity.md").write_text(markdown(rows), "utf-8")
+    CARDS.write_text(cards(rows), "utf-8")
     print(markdown(rows))
 
 

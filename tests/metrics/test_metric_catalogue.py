@@ -15,6 +15,7 @@ from attrlab.bench.operators import OPERATORS
 from attrlab.bench.registry import METRICS, load
 from attrlab.bench.replicas import KINDS
 from attrlab.metrics import CATALOGUE
+from attrlab.metrics._validity import VALIDITY
 
 IDS = list(CATALOGUE)
 FAMILIES = [
@@ -125,3 +126,10 @@ def test_imports_stay_light(statement, absent):
     code = f"{statement}\nimport sys\nprint([name for name in {absent} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_directed_metric_of_faithfulness_says_how_it_ranks_an_oracle():
+    for name, facts in CATALOGUE.items():
+        directed = facts.family in {"faithfulness", "agreement"} and facts.higher_is_better is not None
+        assert bool(facts.validity) == directed, name
+    assert set(VALIDITY) <= set(CATALOGUE)
