@@ -56,7 +56,7 @@ def check(thing: str) -> list[Finding]:
             return list(check_metric(METRICS.find(thing)))
         except UserError:
             raise no_method from None
-    if any(hasattr(load(method.facts.where), name) for name in ("ask", "attribute")) or thing in METHODS.entries():
+    if any(hasattr(load(method.facts.where), name) for name in ("ask", "attribute")) or method.id in METHODS.entries():
         return list(check_method(method))
     return list(check_metric(METRICS.find(thing)))
 

@@ -8,7 +8,7 @@ from attrlab.bench.errors import UserError
 from attrlab.bench.registry import METHODS, METRICS
 
 
-@pytest.mark.parametrize("name", ["random", "leave_one_out", "saliency", "attention_last"])
+@pytest.mark.parametrize("name", ["random", "leave_one_out", "saliency", "attention_last", "inverted:of=saliency"])
 def test_methods_keep_the_contract(name):
     found = contract.check(name)
     assert [finding for finding in found if finding.problem] == []
