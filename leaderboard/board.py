@@ -56,7 +56,10 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MethodCard:
-    """Facts of one method; ``name`` carries the parameters that differ from the defaults."""
+    """Facts of one method; ``name`` carries the parameters that differ from the defaults.
+
+    ``needs`` is what it must be given of the model, empty if answers are enough; None if nobody noted it.
+    """
 
     name: str
     id: str
@@ -70,6 +73,7 @@ class MethodCard:
     reference: str = ""
     forwards: str = ""
     backwards: str = ""
+    needs: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +93,7 @@ class MetricCard:
     reference: str = ""
     measured: bool = False
     asks: bool = False
+    forwards: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

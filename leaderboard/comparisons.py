@@ -8,14 +8,15 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
-from math import nan, sqrt
+from math import isnan, nan, sqrt
 from statistics import NormalDist
 
 import numpy as np
 
-from attrlab.bench.types import Floats
+from attrlab.bench.types import Bools, Floats
 from attrlab.leaderboard.board import ColumnScores
-from attrlab.leaderboard.paired import mcnemar, rank_biserial, sign_flip, signed_rank, standardized
+from attrlab.leaderboard.flips import sign_flips
+from attrlab.leaderboard.paired import mcnemar, rank_biserial, signed_rank, standardized
 from attrlab.leaderboard.statistics import LEVEL, RESAMPLES, intervals, resamples
 
 ALPHA = 0.05
@@ -36,9 +37,9 @@ class Comparison:
         second: ... and of the one that is subtracted.
         n: Examples that both have a score of.
         mean: Mean difference, None for no example.
-        low: Lower end of its 95 % bootstrap interval, None below two examples.
+        low: Lower end of its 95 % bootstrap interval, None below two examples or groups.
         high: Its upper end.
-        p: Of the :func:`sign_flip` test, the primary one; None for no example.
+        p: Of the :func:`sign_flips` test, the primary one; None for no example.
         adjusted: p after Holm's correction within the family.
         p_wilcoxon: Of the :func:`signed_rank` test, the secondary one.
         p_mcnemar: Of :func:`mcnemar`'s test, None unless all scores are 0 or 1.
@@ -88,22 +89,20 @@ def compare_all(values: Floats, groups: Sequence[Hashable] | None = None) -> lis
 
     Args:
         values: ``(n_examples, n_methods)``, NaN where there is no score; a pair leaves those examples out.
-        groups: Label of each example; those of a group (texts with one source, say) are flipped together. The
-            bootstrap and the signed ranks take examples as independent all the same.
+        groups: Label of each example; those of a group (texts with one source, say) are resampled and flipped
+            together. The signed ranks take examples as independent all the same.
     """
     pairs = list(combinations(range(values.shape[1]), 2))
     if not pairs:
         return []
     differences = np.stack([values[:, i] - values[:, j] for i, j in pairs], axis=1)
-    ends = intervals(differences)
-    found = [_pair(values, pair, end, groups) for pair, end in zip(pairs, ends.tolist(), strict=True)]
+    ends, ps = intervals(differences, groups=groups).tolist(), sign_flips(differences, groups).tolist()
+    found = [_pair(values, *parts) for parts in zip(pairs, ends, ps, strict=True)]
     adjusted = holm([nan if one.p is None else one.p for one in found])
     return [one if one.p is None else replace(one, adjusted=p) for one, p in zip(found, adjusted.tolist(), strict=True)]
 
 
-def _pair(
-    values: Floats, pair: tuple[int, int], interval: Sequence[float], groups: Sequence[Hashable] | None
-) -> Comparison:
+def _pair(values: Floats, pair: tuple[int, int], interval: Sequence[float], p: float) -> Comparison:
     i, j = pair
     valid = np.flatnonzero(~np.isnan(values[:, pair]).any(axis=1)).tolist()
     first, second = values[valid, i], values[valid, j]
@@ -116,14 +115,38 @@ def _pair(
         second=j,
         n=n,
         mean=float(differences.mean()),
-        low=interval[0] if n > 1 else None,
-        high=interval[1] if n > 1 else None,
-        p=sign_flip(differences, None if groups is None else [groups[place] for place in valid]),
+        low=None if isnan(interval[0]) else interval[0],
+        high=None if isnan(interval[1]) else interval[1],
+        p=p,
         p_wilcoxon=signed_rank(differences),
         p_mcnemar=mcnemar(first, second) if binary else None,
         d_z=standardized(differences) if n > 1 else None,
         rank_biserial=rank_biserial(differences),
     )
+
+
+def separated(values: Floats, *, higher_is_better: bool, groups: Sequence[Hashable] | None = None) -> Bools:
+    """Returns whether each method is significantly better than each other one: the wins of :func:`compare_all`.
+
+    Args:
+        values: ``(n_examples, n_methods)``, NaN where there is no score; a pair leaves those examples out.
+        higher_is_better: Direction of the values.
+        groups: Label of each example; those of a group are flipped together.
+
+    Returns:
+        ``(n_methods, n_methods)``, row better than column.
+    """
+    better = np.zeros((values.shape[1], values.shape[1]), dtype=bool)
+    first, second = np.triu_indices(len(better), 1)
+    differences = (values[:, first] - values[:, second]) * (1 if higher_is_better else -1)
+    adjusted = holm(sign_flips(differences, groups))
+    for pair in np.flatnonzero(adjusted < ALPHA):
+        own = differences[~np.isnan(differences[:, pair]), pair]
+        d_z = standardized(own)
+        if win(adjusted[pair], d_z):
+            i, j = (first[pair], second[pair]) if d_z > 0 else (second[pair], first[pair])
+            better[i, j] = True
+    return better
 
 
 def holm(ps: Sequence[float] | Floats) -> Floats:

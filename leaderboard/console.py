@@ -10,6 +10,7 @@ from attrlab.leaderboard.board import Board, Column, DatasetCard
 from attrlab.leaderboard.tables import Summary, Table, arrow, families, heading, numbers, shown, summarise, tables
 
 _PER_GRID = 2  # columns with intervals that 80 characters hold
+_NAME = 20  # length of the longest name of a method up to which they hold ranks, too
 
 _MARKS = {"better": ("▲", "green"), "worse": ("▽", "yellow"), "unclear": (" ", "default")}
 
@@ -51,7 +52,9 @@ def _cell(table: Table, method: str, column: Column) -> Text:
         return Text(found.status, style="red" if found.status == "failed" else "dim")
     mean, ends = shown(found)
     mark, style = _MARKS[table.verdict(found) or "unclear"]
-    return Text.assemble((mean, "bold"), " ", (mark, f"not bold {style}"), " ", (ends, "not bold dim"))
+    standing = table.standing(method, column) if max(len(one.name) for one in table.methods) <= _NAME else None
+    rank = f" {standing.range}" if standing else ""
+    return Text.assemble((mean, "bold"), " ", (mark, f"not bold {style}"), " ", (ends, "not bold dim"), rank)
 
 
 def _overview(board: Board, dataset: DatasetCard, own: Sequence[Table]) -> list[RenderableType]:
@@ -95,5 +98,8 @@ def _legend(board: Board, found: list[Table]) -> str:
             "Overviews show the plain average over models, which ranks nothing, and in how many models the method "
             f"beats {board.floor or 'random'} with a disjoint interval (`of 1`: only 1 model has a value)."
         )
+    parts.append(
+        "After an interval, where it fits: the ranks that a method may have; `attrlab table` has all ranks and groups."
+    )
     parts.append("▲ better, ▽ worse than random with a disjoint interval. Raw erasure scores never compare models.")
     return " ".join(parts)

@@ -9,8 +9,11 @@ from typing import Any
 
 from attrlab.bench.errors import unknown
 from attrlab.leaderboard.board import Board
+from attrlab.leaderboard.comparisons import detectable
+from attrlab.leaderboard.grids import Grid, grids
+from attrlab.leaderboard.groups import ranked
 from attrlab.leaderboard.statistics import Aggregate, aggregate, brief
-from attrlab.leaderboard.tables import Table, arrow, heading, interval, tables
+from attrlab.leaderboard.strata import OUTCOMES, Strata, stratified
 
 FIELDS = (
     "model",
@@ -26,8 +29,22 @@ FIELDS = (
     "n_total",
     "status",
     "reason",
+    "rank",
+    "rank_low",
+    "rank_high",
+    "letters",
+    "detectable",
+    "macro",
+    "correct",
+    "wrong",
+    "classes",
 )
-"""Keys of a record and header of the CSV, in order."""
+"""Keys of a record and header of the CSV, in order.
+
+``rank`` to ``letters`` are those of :class:`~attrlab.leaderboard.groups.Standing` (the rank is the best that a method
+may have), None without one; ``detectable`` is the smallest d_z that one paired test finds at ``n_scored`` with
+probability 0.8; ``macro`` to ``classes`` are means by stratum, ``classes`` from predicted class to mean (JSON in CSV).
+"""
 
 
 def records(board: Board, timings: bool = True) -> list[dict[str, Any]]:
@@ -38,12 +55,22 @@ def records(board: Board, timings: bool = True) -> list[dict[str, Any]]:
         timings: False leaves out what is measured on a machine, so that equal runs give equal records.
     """
     shown = {board.columns[i] for i in board.shown(timings)}
-    return [_record(found) for found in aggregate(board) if found.column in shown]
+    return [_record(board, found) for found in aggregate(board) if found.column in shown]
 
 
-def _record(found: Aggregate) -> dict[str, Any]:
-    column = found.column
-    parts = {"metric": column.metric, "operator": column.operator, "unit": column.unit}
+def _record(board: Board, found: Aggregate) -> dict[str, Any]:
+    column, place = found.column, (found.model, found.dataset, found.method, found.column)
+    standing, strata = ranked(board).get(place), stratified(board).get(place, Strata())
+    parts: dict[str, Any] = {
+        **{"metric": column.metric, "operator": column.operator, "unit": column.unit},
+        **dict.fromkeys(("rank", "rank_low"), standing and standing.low),
+        "rank_high": standing and standing.high,
+        "letters": standing and standing.letters,
+        "detectable": detectable(found.n_scored) if found.n_scored > 2 else None,
+        "macro": strata.macro,
+        **{name: strata.outcomes[name].mean if name in strata.outcomes else None for name in OUTCOMES.values()},
+        "classes": {name: part.mean for name, part in strata.classes.items()},
+    }
     return {name: parts[name] if name in parts else getattr(found, name) for name in FIELDS}
 
 
@@ -71,7 +98,7 @@ def _csv(board: Board, timings: bool) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records(board, timings))
+    writer.writerows({**one, "classes": json.dumps(one["classes"])} for one in records(board, timings))
     return text.getvalue()
 
 
@@ -81,34 +108,19 @@ def _html(board: Board, timings: bool) -> str:
     return page(board, timings)
 
 
-def caption(table: Table) -> str:
-    """Returns what the numbers of a table are."""
-    suite = table.board.suite
-    floor = f" {table.board.floor} is the floor." if table.board.floor else ""
-    return (
-        f"Suite {suite.name}, unit {suite.unit}, {table.dataset.n_used} of {table.dataset.n_total} examples, "
-        f"seed {suite.seed}. Mean [95 % bootstrap interval].{floor}"
-    )
-
-
 def _md(board: Board, timings: bool) -> str:
     parts = [f"# {markdown(board.suite.title or board.suite.name)}\n"]
-    for table in tables(board, timings):
-        parts.append(f"## {markdown(table.dataset.name)}, {markdown(table.model.name)}\n\n{markdown(caption(table))}\n")
-        parts.append(_md_table(table))
-        listed = [f"- {markdown(line)}" for line in table.notes()]
-        if listed:
-            parts.append("Without a value:\n\n" + "\n".join(listed) + "\n")
+    for grid in grids(board, timings):
+        parts += [f"## {markdown(grid.title)}\n"] if grid.title else []
+        parts += [" ".join(map(markdown, grid.caption)) + "\n", _md_table(grid)]
+        if grid.notes:
+            parts.append("Without a value:\n\n" + "\n".join(f"- {markdown(line)}" for line in grid.notes) + "\n")
     return "\n".join(parts)
 
 
-def _md_table(table: Table) -> str:
-    board = table.board
-    heads = [f"{markdown(heading(board, column))} {arrow(board, column)}" for column in table.columns]
-    lines = ["| " + " | ".join(["method", *heads]) + " |", "|---|" + "---:|" * len(heads)]
-    for method in table.methods:
-        cells = [interval(table.cell(method.name, column)) for column in table.columns]
-        lines.append("| " + " | ".join([markdown(method.name), *cells]) + " |")
+def _md_table(grid: Grid) -> str:
+    lines = ["| " + " | ".join(map(markdown, grid.heads)) + " |", "|---|" + "---:|" * (len(grid.heads) - 1)]
+    lines += ["| " + " | ".join([markdown(name), *cells]) + " |" for name, *cells in grid.rows]
     return "\n".join(lines) + "\n"
 
 
@@ -124,28 +136,23 @@ def markdown(text: str) -> str:
 
 def _latex(board: Board, timings: bool) -> str:
     parts = ["% \\usepackage{booktabs,graphicx}\n"]
-    parts += [_latex_table(table) for table in tables(board, timings)]
+    parts += [_latex_table(grid) for grid in grids(board, timings)]
     return "\n".join(parts)
 
 
-def _latex_table(table: Table) -> str:
-    arrows = {"↑": r" $\uparrow$", "↓": r" $\downarrow$", "": ""}
-    heads = [f"{latex(heading(table.board, column))}{arrows[arrow(table.board, column)]}" for column in table.columns]
-    rows = [
-        [method.name, *(interval(table.cell(method.name, column)) for column in table.columns)]
-        for method in table.methods
-    ]
-    remarks = " ".join(f"{latex(line)}." for line in table.notes())
+def _latex_table(grid: Grid) -> str:
+    remarks = " ".join(f"{latex(line)}." for line in grid.notes)
+    title = f"{latex(grid.title)}. " if grid.title else ""
     return "\n".join(
         [
             r"\begin{table}",
-            rf"\caption{{{latex(f'{table.model.name} on {table.dataset.name}. {caption(table)}')}}}",
+            rf"\caption{{{title}{' '.join(map(latex, grid.caption))}}}",
             r"\resizebox{\linewidth}{!}{%",
-            rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(grid.heads) - 1)}}}",
             r"\toprule",
-            " & ".join(["method", *heads]) + r" \\",
+            " & ".join(map(latex, grid.heads)) + r" \\",
             r"\midrule",
-            *(" & ".join(latex(cell) for cell in row) + r" \\" for row in rows),
+            *(" & ".join(map(latex, row)) + r" \\" for row in grid.rows),
             r"\bottomrule",
             r"\end{tabular}}",
             *([rf"\par\smallskip{{\footnotesize Without a value: {remarks}\par}}"] if remarks else []),
@@ -162,6 +169,9 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "\N{EN DASH}": "--",
     **{char: "\\" + char for char in "&%$#_{}"},
 }
 

@@ -1,6 +1,6 @@
 """Paired tests and effect sizes of the differences between two methods (metrics spec 12.3, 12.4).
 
-All tests are two-sided but where they are told otherwise. SciPy, which the tests of this module compare with, takes
+All tests are two-sided but :func:`sign_flip_above`. SciPy, which the tests of this module compare with, takes
 longer to import than any of this takes to compute.
 """
 
@@ -20,25 +20,13 @@ _EXACT = 50  # differences other than zero up to which the signed-rank distribut
 _BLOCK = 500_000  # numbers drawn at once, which bounds memory
 
 
-def sign_flip(
-    differences: Floats,
-    groups: Sequence[Hashable] | None = None,
-    *,
-    seed: int = 0,
-    greater: bool = False,
-    flips: int | None = None,
-) -> float:
+def sign_flip(differences: Floats, groups: Sequence[Hashable] | None = None, *, seed: int = 0) -> float:
     """Returns the p of the sign-flip permutation test of the mean difference (metrics spec 12.3).
 
     If the methods are exchangeable, each difference could as well have the other sign: p is the share of flips whose
     ``|sum|`` reaches the observed one. All flips are tried if they are at most 10,000; else 10,000 are drawn, and
     ``p = (1 + reached) / (1 + 10,000)`` counts the observed one among them. The draws depend on the seed and on how
     many can be flipped alone, so that all pairs share them; the order of the examples does not matter.
-
-    With ``greater``, p is the share of flips whose sum, with its sign, reaches the observed one: evidence that the mean
-    is above zero. It never grows when a difference does, so it holds for every mean below zero as well. Flips leave the
-    sum of squares as it is, hence order sums as they order Student's t: in large samples the level is kept even where
-    the differences are not symmetric.
 
     Range (0, 1]; 1 if all differences are zero. Source: Fisher 1935, The Design of Experiments; the share with the
     observed one: Phipson and Smyth 2010.
@@ -47,8 +35,6 @@ def sign_flip(
         differences: First less second, ``(n_examples,)``, finite, at least one.
         groups: Label of each example; a group's differences keep or change their signs together.
         seed: Of the draws.
-        greater: Ask whether the mean is above zero, one-sided, not whether it is other than zero.
-        flips: Flips to draw where not all are tried, 10,000 if None; 1 / (1 + flips) is the smallest p.
     """
     sorted_by = np.lexsort((differences, np.abs(differences)))  # sums in this order are the same for every order
     sums = differences[sorted_by]
@@ -60,25 +46,54 @@ def sign_flip(
     if len(sizes) == 0:
         return 1.0
     exact = 1 << len(sizes) <= FLIPS
-    size = np.positive if greater else np.abs
     # Sums that are equal but for rounding reach each other.
-    least = size(sums.sum()) - 1e-12 * float(sizes.sum())
+    least = abs(float(sums.sum())) - 1e-12 * float(sizes.sum())
     reached = count = 0
-    for flipped in _all_flips(len(sizes)) if exact else _drawn_flips(len(sizes), seed, flips):
-        reached += int((size(sizes.sum() - 2 * (flipped @ sizes)) >= least).sum())
+    for flipped in all_flips(len(sizes)) if exact else drawn_flips(len(sizes), seed):
+        reached += int((np.abs(sizes.sum() - 2 * (flipped @ sizes)) >= least).sum())
         count += len(flipped)
     return reached / count if exact else (1 + reached) / (1 + count)
 
 
-def _all_flips(n: int) -> Iterator[Floats]:
+def sign_flip_above(differences: Floats, *, seed: int = 0) -> float:
+    """Returns the one-sided p of the sign-flip test: is the mean difference above zero?
+
+    p is the share of flips whose sum reaches the observed one, that is, in which what was flipped adds up to zero or
+    less; all flips up to 13 differences, else drawn ones and the observed one, as in :func:`sign_flip`. Under
+    symmetry about zero or below, ``P(p <= a) <= a``: p never falls when differences do, and drawn flips, shared by all
+    samples of a size, keep that where all differences fall by the same number. Flips leave the sum of squares as it is
+    and so order sums as Student's t orders them: in large samples the level holds without symmetry too.
+
+    Range (0, 1]; 1 if all differences are zero. Source: as of :func:`sign_flip`.
+
+    Args:
+        differences: ``(n_examples,)``, finite, at least one.
+        seed: Of the draws.
+
+    >>> sign_flip_above(np.array([3.0, 2.0, -1.0])), sign_flip_above(np.array([-3.0, -2.0, 1.0]))
+    (0.25, 0.875)
+    """
+    ordered = np.sort(differences)
+    zero = 1e-12 * float(np.abs(ordered).sum())  # but for rounding
+    exact = 1 << len(ordered) <= FLIPS
+    reached = count = 0
+    for flipped in all_flips(len(ordered)) if exact else drawn_flips(len(ordered), seed):
+        reached += int((flipped @ ordered <= zero).sum())
+        count += len(flipped)
+    return reached / count if exact else (1 + reached) / (1 + count)
+
+
+def all_flips(n: int) -> Iterator[Floats]:
+    """Yields, in one block, which of ``n`` numbers are flipped in each of the ``2^n`` ways, 0 or 1, ``(2^n, n)``."""
     yield (np.arange(1 << n)[:, None] >> np.arange(n) & 1).astype(np.float64)
 
 
-def _drawn_flips(n: int, seed: int, count: int | None = None) -> Iterator[Floats]:
+def drawn_flips(n: int, seed: int) -> Iterator[Floats]:
+    """Yields ``FLIPS`` draws of which of ``n`` numbers are flipped, 0 or 1, in blocks ``(drawn, n)``."""
     rng = np.random.default_rng((seed, n))
-    rows, count = max(1, _BLOCK // n), count or FLIPS
-    for start in range(0, count, rows):
-        drawn = min(rows, count - start)
+    rows = max(1, _BLOCK // n)
+    for start in range(0, FLIPS, rows):
+        drawn = min(rows, FLIPS - start)
         bits = np.unpackbits(np.frombuffer(rng.bytes((drawn * n + 7) // 8), dtype=np.uint8), count=drawn * n)
         yield bits.reshape(drawn, n).astype(np.float64)
 

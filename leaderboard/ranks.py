@@ -166,7 +166,9 @@ def _connected(tables: Floats) -> Bools:
     return np.asarray(reached.all(axis=(1, 2)), dtype=bool)
 
 
-def strengths(values: Floats, *, higher_is_better: bool, count: int = RESAMPLES) -> Floats:
+def strengths(
+    values: Floats, *, higher_is_better: bool, groups: Sequence[Hashable] | None = None, count: int = RESAMPLES
+) -> Floats:
     """Returns Bradley-Terry strengths from wins per example, with 95 % bootstrap intervals over examples.
 
     A resample in which no finite strengths are most likely could be anything: it counts as 0 for the lower end and as
@@ -175,13 +177,14 @@ def strengths(values: Floats, *, higher_is_better: bool, count: int = RESAMPLES)
     Args:
         values: ``(n_examples, n_methods)``, NaN where there is no score.
         higher_is_better: Direction of the values.
-        count: Number of resamples, the same for all metrics and models with as many examples.
+        groups: Label of each row; those of a group (one example under several models, say) are resampled together.
+        count: Number of resamples, the same for all metrics and models with as many examples or groups.
 
     Returns:
         ``(n_methods, 3)``: strength, lower and upper end.
     """
-    n, m = values.shape
-    outcomes = _outcomes(values, higher_is_better)
+    outcomes = _outcomes_by_group(values, higher_is_better, groups)
+    n, m = outcomes.shape[:2]
     found = bradley_terry(outcomes.sum(axis=0))
     if np.isnan(found).any():
         return np.full((m, 3), nan)
@@ -196,6 +199,15 @@ def strengths(values: Floats, *, higher_is_better: bool, count: int = RESAMPLES)
     low = np.quantile(np.nan_to_num(sampled, nan=0.0), tail, axis=0, method="lower")
     high = np.quantile(np.nan_to_num(sampled, nan=np.inf), 1 - tail, axis=0, method="higher")
     return np.stack([found, low, high], axis=1)
+
+
+def _outcomes_by_group(values: Floats, higher_is_better: bool, groups: Sequence[Hashable] | None) -> Floats:
+    if groups is None:
+        return _outcomes(values, higher_is_better)
+    rows: dict[Hashable, list[int]] = {}
+    for row, label in enumerate(groups):
+        rows.setdefault(label, []).append(row)
+    return np.array([_outcomes(values[own], higher_is_better).sum(axis=0) for own in rows.values()])
 
 
 def robust(ranks: Floats, labels: Sequence[Hashable], merits: Floats) -> Bools:

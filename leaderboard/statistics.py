@@ -1,7 +1,7 @@
 """From per-example scores to means with intervals: the only place where anything is averaged."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -66,22 +66,27 @@ def resamples(n: int, count: int = RESAMPLES) -> Iterator[Ints]:
         yield rng.integers(n, size=(min(rows, count - start), n))
 
 
-def intervals(values: Floats, count: int = RESAMPLES) -> Floats:
+def intervals(values: Floats, count: int = RESAMPLES, groups: Sequence[Hashable] | None = None) -> Floats:
     """Returns the percentile bootstrap interval of the mean of each column, ``(n_columns, 2)``.
 
     A resample's mean is over the examples that it drew and that have a value; resamples that drew none do not
-    count. Columns with fewer than two values have NaN.
+    count. Columns with fewer than two values, or values in fewer than two groups, have NaN.
 
     Args:
         values: ``(n_examples, n_columns)``, NaN where an example has no value.
         count: Number of resamples.
+        groups: Label of each example; those of a group (texts with one source, say) are drawn together.
     """
+    valid = (~np.isnan(values)).astype(np.float64)
+    sums = np.nan_to_num(values, nan=0.0)
+    if groups is not None:
+        sums, valid = _by_group(sums, groups), _by_group(valid, groups)
     found = np.full((values.shape[1], 2), np.nan)
-    usable = np.flatnonzero((~np.isnan(values)).sum(axis=0) >= 2)
+    usable = np.flatnonzero((valid > 0).sum(axis=0) >= 2)
     tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     for start in range(0, len(usable), _COLUMNS):
         chosen = usable[start : start + _COLUMNS]
-        means = _resampled_means(values[:, chosen], count)
+        means = _resampled_means(sums[:, chosen], valid[:, chosen], count)
         for column, resampled in zip(chosen, means.T, strict=True):
             ends = np.quantile(resampled[~np.isnan(resampled)], tails)
             # The ends are means of the values: only rounding can carry them outside the values' range.
@@ -89,19 +94,26 @@ def intervals(values: Floats, count: int = RESAMPLES) -> Floats:
     return found
 
 
-def _resampled_means(values: Floats, count: int) -> Floats:
-    n, k = values.shape
-    valid = (~np.isnan(values)).astype(np.float64)
+def _by_group(parts: Floats, groups: Sequence[Hashable]) -> Floats:
+    names: dict[Hashable, int] = {}
+    members = [names.setdefault(label, len(names)) for label in groups]
+    sums = np.zeros((len(names), parts.shape[1]))
+    np.add.at(sums, members, parts)
+    return sums
+
+
+def _resampled_means(sums: Floats, valid: Floats, count: int) -> Floats:
+    n, k = sums.shape
     # Sums over a resample are products with the counts of each example in it, for all columns at once.
-    stacked = np.hstack([np.nan_to_num(values, nan=0.0), valid])
+    stacked = np.hstack([sums, valid])
     means = np.empty((count, k))
     done = 0
     for indices in resamples(n, count):
         rows = len(indices)
         flat = (indices + n * np.arange(rows)[:, None]).ravel()
-        sums = np.bincount(flat, minlength=rows * n).reshape(rows, n).astype(np.float64) @ stacked
+        drawn = np.bincount(flat, minlength=rows * n).reshape(rows, n).astype(np.float64) @ stacked
         with np.errstate(invalid="ignore"):
-            means[done : done + rows] = sums[:, :k] / sums[:, k:]
+            means[done : done + rows] = drawn[:, :k] / drawn[:, k:]
         done += rows
     return means
 

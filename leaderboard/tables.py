@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 
 from attrlab.leaderboard.board import Board, Column, DatasetCard, MethodCard, ModelCard
+from attrlab.leaderboard.comparisons import detectable
+from attrlab.leaderboard.groups import Standing, ranked
 from attrlab.leaderboard.statistics import Aggregate, aggregate, verdict
+from attrlab.leaderboard.strata import Strata, stratified
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,24 @@ class Table:
         if self.floor in (None, found.method) or metric.family == "cost":
             return None
         return verdict(found, self._cells[self.floor, found.column], metric.higher_is_better)
+
+    def standing(self, method: str, column: Column) -> Standing | None:
+        """Returns where a method stands in a column; None without a value of every example that any method has."""
+        return ranked(self.board).get((self.model.name, self.dataset.name, method, column))
+
+    def strata(self, method: str, column: Column) -> Strata:
+        """Returns the means of one cell by predicted class and by whether the model was right."""
+        return stratified(self.board).get((self.model.name, self.dataset.name, method, column), Strata())
+
+    def entry(self, method: str, column: Column) -> str:
+        """Returns a cell in words, as in ``0.512 [0.456, 0.568]; 1-3 ab``."""
+        standing = self.standing(method, column)
+        return interval(self.cell(method, column)) + (f"; {standing.range} {standing.letters}" if standing else "")
+
+    def effects(self) -> str:
+        """Returns the smallest effect that one test finds at each number of examples, as in ``0.284 at n = 100``."""
+        ns = {self.cell(method.name, column).n_scored for method in self.methods for column in self.columns}
+        return ", ".join(f"{detectable(n):.3g} at n = {n}" for n in sorted(ns, reverse=True) if n > 2)
 
     def problems(self) -> list[Problem]:
         """Returns what has no value, methods with the same gaps together."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from attrlab.leaderboard.board import Board, Cell, Column, DatasetCard, MetricCard, ModelCard, Prediction
+from attrlab.leaderboard.grids import AGGREGATES, LETTERS
 from attrlab.leaderboard.heatmap import heatmaps, rationale_share
 from attrlab.leaderboard.pareto_drawing import figure
 from attrlab.leaderboard.statistics import Aggregate
@@ -22,6 +23,7 @@ from attrlab.leaderboard.tables import (
     tables,
 )
 from attrlab.leaderboard.template import fill
+from attrlab.leaderboard.webranks import by_stratum, over_blocks, ranking
 
 Pairs = list[tuple[str, str]]
 
@@ -48,6 +50,9 @@ def page(board: Board, timings: bool = True) -> str:
         settings=_settings(board),
         provenance=_provenance(board, timings),
         sections=[_section(board, dataset, models, found) for dataset, models in board.blocks()],
+        letters=" ".join(LETTERS),
+        overall=over_blocks(board),
+        overall_notes=" ".join(AGGREGATES),
         metrics=[(metric, _range(metric)) for metric in board.metrics if metric.name in columns],
         methods=board.ordered_methods(),
     )
@@ -155,6 +160,8 @@ def _block(board: Board, table: Table) -> dict[str, Any]:
             for method in table.methods
         ],
         "notes": list(table.notes()),
+        "ranking": ranking(table),
+        "strata": by_stratum(table),
         "pareto": figure(table, cells),
         "heatmaps": heatmaps(board, table.dataset, table.model, cells),
     }

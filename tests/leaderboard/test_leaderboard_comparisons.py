@@ -65,7 +65,7 @@ def test_drawn_permutation_is_within_three_standard_errors_of_scipy(parity):
 def test_drawn_and_exact_flips_agree(monkeypatch):
     differences = np.random.default_rng(5).normal(size=12) + 0.3
     exact = sign_flip(differences)
-    monkeypatch.setattr(paired, "_all_flips", None)  # fails if it is called
+    monkeypatch.setattr(paired, "all_flips", None)  # fails if it is called
     monkeypatch.setattr(paired, "FLIPS", 4_000)
     drawn = [sign_flip(differences, seed=seed) for seed in range(20)]
     assert len(set(drawn)) > 10
@@ -78,12 +78,12 @@ def test_drawn_p_counts_the_observed_flip():
 
 
 def test_blocks_of_flips_are_the_same_draws_with_less_memory(monkeypatch):
-    whole = np.concatenate(list(paired._drawn_flips(40, 0)))
+    whole = np.concatenate(list(paired.drawn_flips(40, 0)))
     assert whole.shape == (10_000, 40)
     assert set(np.unique(whole)) == {0.0, 1.0}
     assert abs(whole.mean(axis=0) - 0.5).max() < 0.025
     monkeypatch.setattr(paired, "_BLOCK", 40 * 800)
-    blocks = list(paired._drawn_flips(40, 0))
+    blocks = list(paired.drawn_flips(40, 0))
     assert max(map(len, blocks)) == 800
     np.testing.assert_array_equal(np.concatenate(blocks), whole)
 
