@@ -129,7 +129,7 @@ def run(suite: Suite, out: Path, data_dir: Path | None, options: session.Options
         board = leaderboard.read(out)
         for name, format_ in (("index.html", "html"), ("table.md", "md"), ("table.csv", "csv"), ("table.tex", "latex")):
             write_text(out / name, leaderboard.render(board, format_))
-        curves = _write_curves(board, out)
+        more = _write_curves(board, out) + _write_judged(board, out)
     seconds = time.perf_counter() - start
     Console().print(leaderboard.terminal(board))
     failed = sum(record_["status"] == "failed" for record_ in leaderboard.records(board))
@@ -137,7 +137,7 @@ def run(suite: Suite, out: Path, data_dir: Path | None, options: session.Options
         f"{store.fresh} chunks computed, {store.found} found whole; "
         f"{seconds:.0f} s, {prepared - start:.0f} s of them to load data and train models"
     )
-    print_line(f"page: {out / 'index.html'}   tables: {out}/table.{{md,csv,tex}}   failed cells: {failed}{curves}")
+    print_line(f"page: {out / 'index.html'}{more}   tables: {out}/table.{{md,csv,tex}}   failed cells: {failed}")
 
 
 def _write_curves(board: leaderboard.Board, out: Path) -> str:
@@ -149,6 +149,16 @@ def _write_curves(board: leaderboard.Board, out: Path) -> str:
         return ""
     write_text(out / "roar.html", roar_page.page(board, panels))
     return f"   curves: {out / 'roar.html'}"
+
+
+def _write_judged(board: leaderboard.Board, out: Path) -> str:
+    """Writes the page of the metrics judged where the run has what they are judged by; returns where it is."""
+    from attrlab.leaderboard import judged_page
+
+    if not judged_page.judged_at_all(board):
+        return ""
+    write_text(out / "judged.html", judged_page.page(board))
+    return f"   metrics judged: {out / 'judged.html'}"
 
 
 def print_line(text: str) -> None:

@@ -47,6 +47,14 @@ FROM_ANSWERS: dict[str, MethodFacts] = {
         reference="attrlab control",
         forwards="m + 1",
     ),
+    "degraded": MethodFacts(
+        where="attrlab.methods.degraded:degraded",
+        family="control",
+        summary="another method (of=...), a share=... of whose scores changed places among themselves",
+        deterministic=True,
+        reference="attrlab control; matched null after ICE, arXiv 2603.18579",
+        forwards="m + 1",
+    ),
     "greedy_oracle": MethodFacts(
         where="attrlab.methods.oracle:GreedyOracle",
         family="control",

@@ -11,7 +11,8 @@ from attrlab.leaderboard.formats import FIELDS
 QUICK = ("--method", "random", "--method", "leave_one_out", "--metric", "comprehensiveness")
 
 KEYS = ["model", "dataset", "method", "metric", "operator", "unit", "mean", "ci_low", "ci_high"]
-KEYS += ["n_scored", "n_total", "status", "reason"]
+KEYS += ["n_scored", "n_total", "status", "reason", "rank", "rank_low", "rank_high", "letters", "detectable"]
+KEYS += ["macro", "correct", "wrong", "classes"]
 
 
 @pytest.fixture
