@@ -6,6 +6,8 @@ from math import isnan
 
 from attrlab.leaderboard.board import Board, Column
 from attrlab.leaderboard.comparisons import ALPHA, SMALLEST_EFFECT, detectable
+from attrlab.leaderboard.judged import trusted
+from attrlab.leaderboard.judged_verdict import DIAGNOSTIC
 from attrlab.leaderboard.overall import Overall, overalls
 from attrlab.leaderboard.strata import Part
 from attrlab.leaderboard.tables import Table, arrow, heading, names, numbers, tables
@@ -18,13 +20,12 @@ LETTERS = (
 )
 NONE = "\N{EN DASH}"
 
-AGGREGATES = (
+_AGGREGATES = (
     "Blocks share texts or models: they are not independent, as p and the critical difference assume.",
     "Beaten: methods that are significantly worse, summed over blocks.",
     "Robust: average rank and Borda count, which always agree, and Bradley-Terry strength give a method one place, and "
     "it keeps it without any one data set, model or metric.",
 )
-"""What must be known of every :class:`~attrlab.leaderboard.overall.Overall`, by sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,14 @@ def grids(board: Board, timings: bool = True) -> Iterator[Grid]:
             yield _strata(table, judged)
     for found in overalls(board):
         yield _overall(board, found)
+
+
+def aggregates(board: Board) -> tuple[str, ...]:
+    """Returns what must be known of every :class:`~attrlab.leaderboard.overall.Overall`, by sentence."""
+    kept = trusted(board)
+    barred = ", ".join(heading(board, column) for column in board.columns if column not in kept)
+    told = f"Left out, as they hardly tell methods from chance (diagnosticity below {DIAGNOSTIC}): {barred}."
+    return (*_AGGREGATES, told) if barred else _AGGREGATES
 
 
 def quality(table: Table) -> list[Column]:
@@ -177,7 +186,7 @@ def overall_tests(found: Overall) -> str:
 
 
 def overall_notes(found: Overall) -> tuple[str, ...]:
-    """Returns what must be known of these aggregates beside :data:`AGGREGATES`, by sentence."""
+    """Returns what must be known of these aggregates beside :func:`aggregates`, by sentence."""
     left = [f"Not ranked in every block: {', '.join(found.left_out)}."] if found.left_out else []
     return overall_tests(found), f"A method meets {found.blocks * (len(found.methods) - 1)} others.", *left
 
@@ -185,7 +194,7 @@ def overall_notes(found: Overall) -> tuple[str, ...]:
 def _overall(board: Board, found: Overall) -> Grid:
     return Grid(
         title=overall_title(board, found),
-        caption=(*overall_notes(found), *AGGREGATES),
+        caption=(*overall_notes(found), *aggregates(board)),
         heads=OVERALL,
         rows=tuple(overall_rows(found)),
     )

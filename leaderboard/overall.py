@@ -11,6 +11,7 @@ import numpy as np
 from attrlab.bench.types import Bools, Floats, Ints
 from attrlab.leaderboard.board import Board, Column
 from attrlab.leaderboard.groups import Contest, contests, replications
+from attrlab.leaderboard.judged import trusted
 from attrlab.leaderboard.ranks import block_ranks, borda, critical_difference, friedman, robust, strengths
 
 _RESAMPLES = 1_000  # of Bradley-Terry strengths, each of which is a fit
@@ -95,9 +96,13 @@ def _robust(found: Sequence[Contest], ranks: Floats, merits: Floats) -> Bools:
 
 
 def overalls(board: Board) -> Iterator[Overall]:
-    """Yields the aggregates of each family that has several columns, then of each column in it, over all blocks."""
+    """Yields the aggregates of each family that has several columns, then of each column in it, over all blocks.
+
+    Columns that hardly tell methods from chance are left out, see :func:`attrlab.leaderboard.judged.trusted`.
+    """
     families: dict[str, dict[Column, list[Contest]]] = {}
-    for one in contests(board):
+    kept = trusted(board)
+    for one in (one for one in contests(board) if one.column in kept):
         family = board.metric(one.column.metric).family
         families.setdefault(family, {}).setdefault(one.column, []).append(one)
     for name, columns in families.items():

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from attrlab.leaderboard.board import Board, Cell, Column, DatasetCard, MetricCard, ModelCard, Prediction
-from attrlab.leaderboard.grids import AGGREGATES, LETTERS
+from attrlab.leaderboard.grids import LETTERS, aggregates
 from attrlab.leaderboard.heatmap import heatmaps, rationale_share
 from attrlab.leaderboard.pareto_drawing import figure
 from attrlab.leaderboard.statistics import Aggregate
@@ -52,7 +52,7 @@ def page(board: Board, timings: bool = True) -> str:
         sections=[_section(board, dataset, models, found) for dataset, models in board.blocks()],
         letters=" ".join(LETTERS),
         overall=over_blocks(board),
-        overall_notes=" ".join(AGGREGATES),
+        overall_notes=" ".join(aggregates(board)),
         metrics=[(metric, _range(metric)) for metric in board.metrics if metric.name in columns],
         methods=board.ordered_methods(),
     )

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections import Counter
 from dataclasses import replace
 from itertools import combinations, permutations, product
 from math import erfc, isnan, nan, sqrt
@@ -19,6 +20,7 @@ from attrlab.leaderboard.board import Column
 from attrlab.leaderboard.comparisons import compare_all, detectable, holm, separated
 from attrlab.leaderboard.flips import sign_flips, tail
 from attrlab.leaderboard.groups import Contest, contests, letters, ranked, replications, standings
+from attrlab.leaderboard.judged import trusted
 from attrlab.leaderboard.overall import overall, overalls
 from attrlab.leaderboard.paired import FLIPS, sign_flip
 from attrlab.leaderboard.ranks import block_ranks, borda, strengths
@@ -421,7 +423,10 @@ def test_ranks_stand_in_every_export(small):
 def test_ranks_over_blocks_stay_within_families_and_are_shown(large):
     board = read(large.write())
     found = list(overalls(board))
-    assert len(found) == 10 + 4
+    kept = [column for column in board.columns if column in trusted(board)]
+    several = Counter(board.metric(column.metric).family for column in kept)
+    ranked_by = [column for column in kept if board.metric(column.metric).family != "cost"]
+    assert len(found) == len(ranked_by) + sum(count > 1 for family, count in several.items() if family != "cost")
     for one in found:
         assert {board.metric(column.metric).family for column in one.columns} == {one.name}
         assert one.blocks == 9 * len(one.columns)
@@ -433,6 +438,18 @@ def test_ranks_over_blocks_stay_within_families_and_are_shown(large):
     assert "they are not independent" in page
     assert "Nemenyi critical difference" in page
     assert "Not ranked in every block: lime:samples=200" in page
+
+
+def test_a_column_that_does_not_tell_methods_from_chance_is_left_out_and_named(large):
+    for path in large.folder.glob("scores/*-0-0.json"):  # comprehensiveness under delete: the same for all
+        large.change("scores", path.stem, lambda chunk: [row.update(value=0.5) for row in chunk["rows"]])
+    board = read(large.write())
+    columns = {column for found in overalls(board) for column in found.columns}
+    assert board.columns[0] not in columns
+    assert board.columns[1] in columns
+    told = "Left out, as they hardly tell methods from chance (diagnosticity below 0.6): comprehensiveness (delete)"
+    assert told in Page(render(board, "html")).shown()
+    assert told.partition("(")[0] in render(board, "md")
 
 
 def test_one_model_has_no_ranks_over_blocks(small):
