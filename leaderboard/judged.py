@@ -135,7 +135,9 @@ def judge(board: Board) -> Judgement:
 
 
 def _blocks(board: Board) -> Iterator[list[Scores]]:
-    """Yields the columns that have any score, by model and data set; those that have none are left out."""
+    """Yields the columns that have any score, by model and data set; none if no method could be right."""
+    if not cast(board).real:
+        return
     for dataset in board.datasets:
         for model in dict.fromkeys(model.name for model in board.models if model.dataset == dataset.name):
             cells = [cell for cell in board.cells if (cell.model, cell.dataset) == (model, dataset.name)]

@@ -419,10 +419,10 @@ def test_trusted_pools_models(reversed_, kept):
     assert trusted(board) == (frozenset(board.columns) if kept else frozenset())
 
 
-def test_trusted_keeps_what_is_not_known():
-    values = perfect()
-    board = made(lambda method, *_: None if method in {"random", *LOO} else values(method))
-    assert trusted(board) == frozenset(board.columns)
+@pytest.mark.parametrize("gone", [{"random", *LOO}, METHODS.keys() - {"random", "label_leak"}])
+def test_what_is_not_known_is_kept_and_not_judged(gone):
+    board = made(lambda method, *_: None if method in gone else perfect()(method))
+    assert (trusted(board), judged_page.judged_at_all(board)) == (frozenset(board.columns), False)
 
 
 GOOD = Readings(
