@@ -1,6 +1,6 @@
 """Scores every method by every metric on all nine minis, and counts what became of each cell.
 
-Run by hand:  python tests/acceptance/metric_cells.py OUT [--models N] [--examples 16]
+Run by hand:  python tests/acceptance/metric_cells.py OUT [--models N] [--examples 16] [--again 2]
 
 Methods run at the ``quick`` parameters of their catalogue entry, metrics at their defaults; metrics that train models
 are left out, they run where a suite names them. The same command goes on where it was interrupted. Exit code 1 if any
@@ -21,8 +21,8 @@ from attrlab.bench.zoo import BY_MINI
 from attrlab.leaderboard import load, statistics
 
 
-def suite(models: int, examples: int) -> Suite:
-    """Returns everything by everything on the first minis of the zoo."""
+def suite(models: int, examples: int, again: int) -> Suite:
+    """Returns everything by everything on the first minis of the zoo; explained again are the first examples."""
     return Suite(
         name="metric_cells",
         title="Every method by every metric",
@@ -32,7 +32,7 @@ def suite(models: int, examples: int) -> Suite:
         metrics=[name for name, facts in METRICS.entries().items() if not facts.trains],
         limit=examples,
         operators=["delete"],
-        re_explain=ReExplain(examples=2, seeds=2, draws=2),
+        re_explain=ReExplain(examples=again, seeds=2, draws=2),
     )
 
 
@@ -42,8 +42,9 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--models", type=int, default=len(BY_MINI))
     parser.add_argument("--examples", type=int, default=16)
+    parser.add_argument("--again", type=int, default=2)
     given = parser.parse_args()
-    command.run(suite(given.models, given.examples), given.out, None, Options())
+    command.run(suite(given.models, given.examples, given.again), given.out, None, Options())
     found = statistics.aggregate(load.read(given.out))
     counts = Counter(one.status for one in found)
     partly = sum(one.status == "ok" and one.n_scored < one.n_total for one in found)
