@@ -1,5 +1,6 @@
 """What a results folder holds, typed: the input of every table and of the page."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -213,7 +214,7 @@ class Cell:
     method: str
     reason: str | None
     predictions: tuple[Prediction, ...]
-    attributions: tuple[AttributionRow, ...]
+    attributions: Sequence[AttributionRow]
     scores: tuple[ColumnScores, ...]
 
 

@@ -3,127 +3,33 @@
 import dataclasses
 import math
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from attrlab.bench.errors import UserError
+from attrlab.bench.errors import UserError, unknown
 from attrlab.bench.store import key_of
-from attrlab.leaderboard.board import (
-    AttributionRow,
-    Board,
-    Cell,
-    Column,
-    ColumnScores,
-    DatasetCard,
-    MethodCard,
-    MetricCard,
-    ModelCard,
-    Prediction,
-    Provenance,
-    Shift,
-    Suite,
-)
+from attrlab.leaderboard.board import Board, Cell, ColumnScores, Shift
 from attrlab.leaderboard.decode import decode, load_json
+from attrlab.leaderboard.layout import CHUNKS, ShiftRow, StoredCell, StoredRun, StoredScores, StoredShift
+from attrlab.leaderboard.packed import AttributionPack, ScorePack, fingerprint, write_attributions, write_scores
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _StoredScores:
-    reason: str | None = None
-    keys: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _StoredCell:
-    model: str
-    dataset: str
-    method: str
-    reason: str | None = None
-    predictions: tuple[str, ...] = ()
-    attributions: tuple[str, ...] = ()
-    scores: tuple[_StoredScores, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _StoredShift:
-    model: str
-    dataset: str
-    operator: str
-    reason: str | None = None
-    keys: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _StoredRun:
-    suite: Suite
-    provenance: Provenance
-    methods: tuple[MethodCard, ...]
-    metrics: tuple[MetricCard, ...]
-    columns: tuple[Column, ...]
-    models: tuple[ModelCard, ...]
-    datasets: tuple[DatasetCard, ...]
-    cells: tuple[_StoredCell, ...]
-    shifts: tuple[_StoredShift, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _StoredScore:
-    example: str
-    value: float | None = None
-    reason: str | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _ShiftRow:
-    share: float | None = None
-    reason: str | None = None
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Predictions:
-    rows: tuple[Prediction, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Attributions:
-    rows: tuple[AttributionRow, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Scores:
-    rows: tuple[_StoredScore, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Shifts:
-    rows: tuple[_ShiftRow, ...]
-
-
-_CHUNKS: dict[str, type[_Predictions | _Attributions | _Scores | _Shifts]] = {
-    "predictions": _Predictions,
-    "attributions": _Attributions,
-    "scores": _Scores,
-    "shifts": _Shifts,
-}
-
-
-def read(folder: Path) -> Board:
+def read(folder: Path, model: str | None = None, dataset: str | None = None) -> Board:
     """Returns the board of a results folder; chunks that are not there yet are simply absent.
 
     Args:
         folder: What ``attrlab run`` wrote, with ``run.json`` in it.
+        model: Name of the only model to read, None for all; ``run.json`` describes what was run all the same.
+        dataset: Name of the only data set part to read, likewise.
 
     Raises:
-        UserError: If the folder or its ``run.json`` does not exist, a file is broken or of another schema.
+        UserError: If the folder or its ``run.json`` does not exist, a file is broken or of another schema, or nothing
+            has these names.
     """
-    if not folder.is_dir():
-        raise UserError(f"no such results folder: {str(folder)!r}; give the folder that `attrlab run` wrote")
-    path = folder / "run.json"
-    if not path.is_file():
-        raise UserError(f"{str(folder)!r} has no run.json, so it is not a results folder; `attrlab run` writes one")
-    run = decode(_StoredRun, load_json(path), str(path))
-    _check_names(run, str(path))
+    run = _restricted(_run(folder), model, dataset)
     reader = _Reader(folder)
     parts = {part.name: getattr(run, part.name) for part in dataclasses.fields(run)}
     parts["cells"] = tuple(reader.cell(cell, len(run.columns)) for cell in run.cells)
@@ -131,7 +37,68 @@ def read(folder: Path) -> Board:
     return Board(**parts)
 
 
-def _check_names(run: _StoredRun, where: str) -> None:
+def pack(folder: Path) -> Board:
+    """Returns the board of a results folder, as :func:`read`, and writes what makes reading it fast the next time.
+
+    Raises:
+        UserError: As :func:`read`, and if the folder cannot be written.
+    """
+    run = _run(folder)
+    # Before the files are read: what changes in between is then read again.
+    scores = [fingerprint(folder, ("scores", one.keys)) for cell in run.cells for one in cell.scores if one.keys]
+    rows = [_rows_print(folder, cell) for cell in run.cells]
+    board = read(folder)
+    columns = (
+        column
+        for stored, cell in zip(run.cells, board.cells, strict=True)
+        for one, column in zip(stored.scores, cell.scores, strict=True)
+        if one.keys
+    )
+    write_scores(folder, zip(scores, columns, strict=True))
+    write_attributions(folder, zip(rows, (cell.attributions for cell in board.cells), strict=True))
+    return board
+
+
+def _rows_print(folder: Path, cell: StoredCell) -> bytes:
+    """Returns the fingerprint of the attributions of a cell, and of the predictions that they were checked against."""
+    keys = cell.attributions
+    return fingerprint(folder, ("predictions", cell.predictions), ("attributions", keys)) if keys else b""
+
+
+def _run(folder: Path) -> StoredRun:
+    if not folder.is_dir():
+        raise UserError(f"no such results folder: {str(folder)!r}; give the folder that `attrlab run` wrote")
+    path = folder / "run.json"
+    if not path.is_file():
+        raise UserError(f"{str(folder)!r} has no run.json, so it is not a results folder; `attrlab run` writes one")
+    run = decode(StoredRun, load_json(path), str(path))
+    _check_names(run, str(path))
+    return run
+
+
+def _restricted(run: StoredRun, model: str | None, dataset: str | None) -> StoredRun:
+    """Returns a run with the parts only that belong to one model or data set."""
+    for kind, name, known in (
+        ("model", model, {card.name for card in run.models}),
+        ("data set", dataset, {card.name for card in run.datasets}),
+    ):
+        if name is not None and name not in known:
+            raise unknown(kind, name, known)
+
+    def belongs(one: StoredCell | StoredShift) -> bool:
+        return model in (None, one.model) and dataset in (None, one.dataset)
+
+    models = [card for card in run.models if model in (None, card.name) and dataset in (None, card.dataset)]
+    return dataclasses.replace(
+        run,
+        models=tuple(models),
+        datasets=tuple(card for card in run.datasets if card.name in {one.dataset for one in models}),
+        cells=tuple(filter(belongs, run.cells)),
+        shifts=tuple(filter(belongs, run.shifts)),
+    )
+
+
+def _check_names(run: StoredRun, where: str) -> None:
     known: dict[str, set[Any]] = {
         "metric": {metric.name for metric in run.metrics},
         "method": {method.name for method in run.methods},
@@ -159,8 +126,8 @@ def _check_chunk(content: dict[str, Any], key: str, rows: tuple[Any, ...], where
         raise UserError(f"{where} does not hold the examples it was made for; delete it and run again")
 
 
-def _check_rows(cell: Cell, where: str) -> None:
-    """Refuses scores of other examples than the first ones, or for another number of words than the example has."""
+def _check_words(cell: Cell, where: str) -> None:
+    """Refuses attributions for another number of words than the example has."""
     words = {row.example: len(row.words) for row in cell.predictions}
     for row in cell.attributions:
         if row.scores is not None and len(row.scores) != words.get(row.example, len(row.scores)):
@@ -168,40 +135,48 @@ def _check_rows(cell: Cell, where: str) -> None:
                 f"{where}: {cell.method} has {len(row.scores)} scores for the {words[row.example]} words of "
                 f"{row.example!r}; delete its attributions and run again"
             )
-    known = tuple(words)
+
+
+def _check_examples(cell: Cell, where: str) -> None:
+    """Refuses scores of other examples than the first ones."""
+    known = tuple(dict.fromkeys(row.example for row in cell.predictions))
     for column in cell.scores:
         if known and column.complete and column.examples != known[: len(column.examples)]:
             raise UserError(f"{where}: {cell.method} is scored on other examples than were explained; run again")
 
 
 class _Reader:
-    """Reads chunk files, each once: all methods of a model share its predictions."""
+    """Reads chunk files, predictions once: all methods of a model share them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.scores, self.attributions = ScorePack(folder), AttributionPack(folder)
         self.seen: dict[tuple[str, str], tuple[Any, ...] | None] = {}
 
-    def cell(self, stored: _StoredCell, n_columns: int) -> Cell:
+    def cell(self, stored: StoredCell, n_columns: int) -> Cell:
         if stored.reason is None and len(stored.scores) != n_columns:
             raise UserError(
                 f"{self.folder / 'run.json'}: cell {stored.model} / {stored.dataset} / {stored.method} has "
                 f"{len(stored.scores)} score columns, the run has {n_columns}; the file is broken, run again"
             )
+        packed = self.attributions.find(_rows_print(self.folder, stored))
         found = Cell(
             model=stored.model,
             dataset=stored.dataset,
             method=stored.method,
             reason=stored.reason,
             predictions=self._rows("predictions", stored.predictions)[0],
-            attributions=self._rows("attributions", stored.attributions)[0],
+            attributions=self._rows("attributions", stored.attributions)[0] if packed is None else packed,
             scores=tuple(self._column(scores) for scores in stored.scores),
         )
-        _check_rows(found, str(self.folder))
+        if packed is None:
+            _check_words(found, str(self.folder))
+        _check_examples(found, str(self.folder))
         return found
 
-    def shift(self, stored: _StoredShift) -> Shift:
+    def shift(self, stored: StoredShift) -> Shift:
         rows, _ = self._rows("shifts", stored.keys)
-        found = rows[0] if rows else _ShiftRow(reason=stored.reason)
+        found = rows[0] if rows else ShiftRow(reason=stored.reason)
         return Shift(
             model=stored.model,
             dataset=stored.dataset,
@@ -210,13 +185,16 @@ class _Reader:
             reason=found.reason,
         )
 
-    def _column(self, stored: _StoredScores) -> ColumnScores:
+    def _column(self, stored: StoredScores) -> ColumnScores:
         if stored.reason is not None:
             return ColumnScores(reason=stored.reason)
+        packed = self.scores.find(fingerprint(self.folder, ("scores", stored.keys))) if stored.keys else None
+        if packed is not None:
+            return packed
         rows, complete = self._rows("scores", stored.keys)
         return ColumnScores(
             complete=complete,
-            examples=tuple(row.example for row in rows),
+            examples=tuple(sys.intern(row.example) for row in rows),  # as many as there are scores, but few differ
             values=np.array([math.nan if row.value is None else row.value for row in rows], dtype=np.float64),
             reasons=tuple(row.reason for row in rows),
         )
@@ -232,11 +210,14 @@ class _Reader:
             if not re.fullmatch(r"\w[\w.-]*", key):
                 raise UserError(f"{self.folder / 'run.json'}: {key!r} is not the key of a chunk; the file is broken")
             path = self.folder / kind / f"{key}.json"
-            self.seen[kind, key] = self._read(kind, key, path) if path.is_file() else None
+            found = self._read(kind, key, path) if path.is_file() else None
+            if kind != "predictions":
+                return found
+            self.seen[kind, key] = found
         return self.seen[kind, key]
 
     def _read(self, kind: str, key: str, path: Path) -> tuple[Any, ...]:
         content = load_json(path)
-        rows: tuple[Any, ...] = decode(_CHUNKS[kind], content, str(path)).rows
+        rows: tuple[Any, ...] = decode(CHUNKS[kind], content, str(path)).rows
         _check_chunk(content, key, rows, str(path))
         return rows
