@@ -19,6 +19,7 @@ LEVEL = 0.95
 
 _BLOCK = 500_000  # numbers drawn at once, which bounds memory
 _COLUMNS = 256  # columns resampled at once, likewise
+_KEPT = 10_000_000  # counts of draws kept at most, as all models and metrics of a data set share them
 
 MISSING = "not computed yet: run again to finish"
 
@@ -83,15 +84,29 @@ def intervals(values: Floats, count: int = RESAMPLES, groups: Sequence[Hashable]
         sums, valid = _by_group(sums, groups), _by_group(valid, groups)
     found = np.full((values.shape[1], 2), np.nan)
     usable = np.flatnonzero((valid > 0).sum(axis=0) >= 2)
-    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     for start in range(0, len(usable), _COLUMNS):
         chosen = usable[start : start + _COLUMNS]
-        means = _resampled_means(sums[:, chosen], valid[:, chosen], count)
-        for column, resampled in zip(chosen, means.T, strict=True):
-            ends = np.quantile(resampled[~np.isnan(resampled)], tails)
-            # The ends are means of the values: only rounding can carry them outside the values' range.
-            found[column] = ends.clip(np.nanmin(values[:, column]), np.nanmax(values[:, column]))
+        ends = _tails(_resampled_means(sums[:, chosen], valid[:, chosen], count))
+        # The ends are means of the values: only rounding can carry them outside the values' range.
+        own = values[:, chosen]
+        found[chosen] = ends.clip(np.nanmin(own, axis=0)[:, None], np.nanmax(own, axis=0)[:, None])
     return found
+
+
+def _tails(means: Floats) -> Floats:
+    """Returns the quantiles between which the level lies of each row, ``(n_rows, 2)``; sorts the rows in place.
+
+    NaN does not count. As :func:`numpy.quantile`, which would take far longer for so many rows.
+    """
+    means.sort(axis=1)  # NaN last
+    last = (~np.isnan(means)).sum(axis=1)[:, None] - 1
+    places = last * np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    below = places.astype(np.int64)
+    low = np.take_along_axis(means, below, axis=1)
+    high = np.take_along_axis(means, np.minimum(below + 1, last), axis=1)
+    share = places - below
+    ends: Floats = np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
+    return ends
 
 
 def _by_group(parts: Floats, groups: Sequence[Hashable]) -> Floats:
@@ -103,19 +118,35 @@ def _by_group(parts: Floats, groups: Sequence[Hashable]) -> Floats:
 
 
 def _resampled_means(sums: Floats, valid: Floats, count: int) -> Floats:
+    """Returns the mean of each column over each resample, ``(n_columns, count)``."""
     n, k = sums.shape
-    # Sums over a resample are products with the counts of each example in it, for all columns at once.
-    stacked = np.hstack([sums, valid])
-    means = np.empty((count, k))
+    # Columns with values of the same examples share the number of values that each resample draws.
+    same: dict[bytes, int] = {}
+    kind = [same.setdefault(column.tobytes(), len(same)) for column in valid.T]
+    kinds = valid[:, np.unique(kind, return_index=True)[1]]
+    means = np.empty((k, count))
     done = 0
+    # Sums over a resample are products with the counts of each example in it, for all columns at once.
+    for counts in _kept(n, count) if n * count <= _KEPT else _counts(n, count):
+        part = means[:, done : done + len(counts)]
+        np.matmul(sums.T, counts.T, out=part)
+        with np.errstate(invalid="ignore"):
+            part /= (kinds.T @ counts.T)[kind]
+        done += len(counts)
+    return means
+
+
+def _counts(n: int, count: int) -> Iterator[Floats]:
+    """Yields how often each resample draws each example, ``(rows, n)``, ``count`` rows in all."""
     for indices in resamples(n, count):
         rows = len(indices)
         flat = (indices + n * np.arange(rows)[:, None]).ravel()
-        drawn = np.bincount(flat, minlength=rows * n).reshape(rows, n).astype(np.float64) @ stacked
-        with np.errstate(invalid="ignore"):
-            means[done : done + rows] = drawn[:, :k] / drawn[:, k:]
-        done += rows
-    return means
+        yield np.bincount(flat, minlength=rows * n).reshape(rows, n).astype(np.float64)
+
+
+@lru_cache(maxsize=2)
+def _kept(n: int, count: int) -> tuple[Floats, ...]:
+    return tuple(_counts(n, count))
 
 
 @lru_cache(maxsize=1)
@@ -205,9 +236,9 @@ def _status(cell: Cell, scores: ColumnScores, n_scored: int, n_total: int) -> tu
 
 def _reasons(cell: Cell, scores: ColumnScores, n_total: int) -> str | None:
     """Returns why examples have no value, as in ``3 of 32: only one word``."""
-    known: dict[str, str | None] = {row.example: row.reason for row in cell.predictions if row.status != "ok"}
-    known |= {row.example: row.reason for row in cell.attributions if row.status != "ok"}
-    unscored = np.flatnonzero(np.isnan(scores.values))
+    unscored = np.flatnonzero(np.isnan(scores.values)).tolist()
+    # Attributions of a large board are read where they are needed only.
+    known = {} if all(scores.reasons[i] for i in unscored) else _known(cell)
     counts = Counter(
         brief(scores.reasons[i] or known.get(scores.examples[i]) or "no reason was recorded") for i in unscored
     )
@@ -216,6 +247,12 @@ def _reasons(cell: Cell, scores: ColumnScores, n_total: int) -> str | None:
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     shown = [f"{count} of {n_total}: {reason}" for reason, count in ranked[:3]]
     return "; ".join([*shown, *([f"and {len(ranked) - 3} more reasons"] if len(ranked) > 3 else [])])
+
+
+def _known(cell: Cell) -> dict[str, str | None]:
+    """Returns why examples were not predicted or explained."""
+    rows = (*cell.predictions, *cell.attributions)
+    return {row.example: row.reason for row in rows if row.status != "ok"}
 
 
 def brief(text: str, limit: int = 240) -> str:
