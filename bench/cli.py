@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
+from attrlab.bench.cli_questionnaire import questionnaires
 from attrlab.bench.errors import UserError
 
 app = typer.Typer(
@@ -22,7 +23,6 @@ app = typer.Typer(
 
 studies = typer.Typer(help="Study one method closely.", no_args_is_help=True)
 app.add_typer(studies, name="study")
-questionnaires = typer.Typer(help="Ask people: do explanations help them?", no_args_is_help=True)
 app.add_typer(questionnaires, name="questionnaire")
 
 Repeated = list[str] | None
@@ -100,11 +100,26 @@ def table(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results folder of a run.")],
     format_: Annotated[str, typer.Option("--format", help="md, csv, latex, html or json.")] = "md",
     timings: Annotated[bool, typer.Option(help="Leave measured time out with --no-timings.")] = True,
+    model: Annotated[str | None, typer.Option(help="Only this model, as in the folder.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only this data set part, as in the folder.")] = None,
 ) -> None:
     """Print the tables of a results folder: means with 95 % bootstrap intervals over examples."""
     from attrlab import leaderboard
 
-    sys.stdout.write(leaderboard.render(leaderboard.read(folder), format_, timings=timings))
+    sys.stdout.write(leaderboard.render(leaderboard.read(folder, model, dataset), format_, timings=timings))
+
+
+@app.command()
+def pack(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results folder of a run.")],
+) -> None:
+    """Write columnar copies (Parquet) of a folder's scores and attributions, which large boards are read from fast.
+
+    `run` does so at its end. Files that change afterwards are read themselves: a copy is never out of date.
+    """
+    from attrlab import leaderboard
+
+    leaderboard.pack(folder)
 
 
 @app.command()
@@ -255,46 +270,3 @@ def study_lambda(  # noqa: PLR0913, PLR0917 - one parameter per documented optio
         words=study.named_words(text, pair),
     )
     study.run(settings, data_dir, out, workers)
-
-
-@questionnaires.command("export")
-def questionnaire_export(  # noqa: PLR0913, PLR0917 - one parameter per documented option
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results folder of a run.")],
-    kind: Annotated[str, typer.Option(help="simulation: predict the model; choice: pick the better of two models.")],
-    out: Annotated[Path, typer.Option(help="Folder for the pages and the key.")],
-    items: Annotated[int | None, typer.Option(min=1, help="Questions per participant; default 24, choice 8.")] = None,
-    texts: Annotated[int, typer.Option(min=1, help="Texts per question of a choice.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Of texts, orders and places.")] = 0,
-    method: Annotated[Repeated, typer.Option(help="Methods to compare, as in the folder; default all.")] = None,
-    model: Annotated[Repeated, typer.Option(help="The model, or twice for a choice; default the only ones.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Data set part; default the only one.")] = None,
-) -> None:
-    """Write one page per group of participants, to be opened from a file, and the key to score their answers by.
-
-    Example:  attrlab questionnaire export results/demo --kind simulation --model gpt2-mini --method lime --out ask
-    """
-    from attrlab.leaderboard import questionnaire, questionnaire_tables
-
-    settings = questionnaire.Settings(
-        kind=kind,
-        dataset=dataset,
-        models=tuple(model or ()),
-        methods=tuple(method or ()),
-        items=items,
-        texts=texts,
-        seed=seed,
-    )
-    key = questionnaire.export(folder, out, settings)
-    sys.stdout.write(questionnaire_tables.exported(key, out))
-
-
-@questionnaires.command("score")
-def questionnaire_score(
-    key: Annotated[Path, typer.Argument(metavar="KEY.json", help="The key that the export wrote.")],
-    answers: Annotated[list[Path], typer.Argument(metavar="ANSWERS.json...", help="One file per participant.")],
-    format_: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
-) -> None:
-    """Score answers: did people predict the model, or pick the better one, more often with explanations?"""
-    from attrlab.leaderboard import questionnaire_tables
-
-    sys.stdout.write(questionnaire_tables.render(key, answers, format_))

@@ -126,7 +126,7 @@ def run(suite: Suite, out: Path, data_dir: Path | None, options: session.Options
             bar = Bar(progress, "starting", runner.count_chunks(ready))
             runner.execute(ready, store, options, bar)
             retrain.execute(ready, data_dir, store, options, lambda what, total: Bar(progress, what, total))
-        board = leaderboard.read(out)
+        board = leaderboard.pack(out)
         for name, format_ in (("index.html", "html"), ("table.md", "md"), ("table.csv", "csv"), ("table.tex", "latex")):
             write_text(out / name, leaderboard.render(board, format_))
         more = _write_curves(board, out) + _write_judged(board, out)

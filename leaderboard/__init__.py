@@ -11,12 +11,19 @@ if TYPE_CHECKING:
     from attrlab.leaderboard.board import Board
     from attrlab.leaderboard.console import terminal
     from attrlab.leaderboard.formats import records, render
-    from attrlab.leaderboard.load import read
+    from attrlab.leaderboard.load import pack, read
 
-__all__ = ["Board", "read", "records", "render", "terminal"]
+__all__ = ["Board", "pack", "read", "records", "render", "terminal"]
 
 # No module here is called like what it offers: importing it would hide that behind the module.
-_WHERE = {"Board": "board", "read": "load", "records": "formats", "render": "formats", "terminal": "console"}
+_WHERE = {
+    "Board": "board",
+    "pack": "load",
+    "read": "load",
+    "records": "formats",
+    "render": "formats",
+    "terminal": "console",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -61,7 +61,7 @@ class _Pack:
             raise self.broken() from error
         if found.get(_VERSION) == _LAYOUT.encode():
             prints, ends = found[_PRINTS], np.frombuffer(found[_ENDS], dtype="<i8").tolist()
-            starts = [0, *ends[:-1]]
+            starts = [0, *ends][: len(ends)]
             for i, place in enumerate(zip(starts, ends, strict=True)):
                 self.places[prints[i * _SIZE : (i + 1) * _SIZE]] = place
 

@@ -29,11 +29,14 @@ Pairs = list[tuple[str, str]]
 
 DIRECTIONS = {True: "Higher is better.", False: "Lower is better.", None: "It only describes."}
 
+DETAILED = 20_000
+"""Means up to which the page shows each model, and takes pairwise tests; beyond, only the overviews over models."""
+
 _MINUS = str.maketrans("-", "\N{MINUS SIGN}")
 
 
 def page(board: Board, timings: bool = True) -> str:
-    """Returns the HTML page of a board: no network, no file beside it.
+    """Returns the HTML page of a board: no network, no file beside it; see :data:`DETAILED`.
 
     Args:
         board: What was read from a results folder.
@@ -41,18 +44,20 @@ def page(board: Board, timings: bool = True) -> str:
     """
     found = tables(board, timings)
     columns = {board.columns[i].metric for i in board.shown(timings)}
+    detailed = sum(1 for table in found for _ in table.cells()) <= DETAILED
     return fill(
         "page.html.j2",
         board=board,
+        detailed=detailed,
         timings=timings,
         tiles=_tiles(board, found),
         unfinished=sum(cell.status == "missing" for table in found for cell in table.cells()),
         settings=_settings(board),
         provenance=_provenance(board, timings),
-        sections=[_section(board, dataset, models, found) for dataset, models in board.blocks()],
+        sections=[_section(board, dataset, found, detailed=detailed) for dataset, _ in board.blocks()],
         letters=" ".join(LETTERS),
-        overall=over_blocks(board),
-        overall_notes=" ".join(aggregates(board)),
+        overall=over_blocks(board) if detailed else [],
+        overall_notes=" ".join(aggregates(board)) if detailed else "",
         metrics=[(metric, _range(metric)) for metric in board.metrics if metric.name in columns],
         methods=board.ordered_methods(),
     )
@@ -108,14 +113,15 @@ def _range(metric: MetricCard) -> str:
     return f"{'-∞' if low is None else f'{low:g}'} to {'∞' if high is None else f'{high:g}'}".translate(_MINUS)
 
 
-def _section(board: Board, dataset: DatasetCard, models: Sequence[ModelCard], found: Sequence[Table]) -> dict[str, Any]:
+def _section(board: Board, dataset: DatasetCard, found: Sequence[Table], *, detailed: bool) -> dict[str, Any]:
     own = [table for table in found if table.dataset == dataset]
+    ran = [table.model for table in own]
     return {
         "dataset": dataset,
         "facts": _dataset_facts(dataset),
-        "overview": _overview(board, dataset, own) if len(own) > 1 else None,
-        "blocks": [_block(board, table) for table in own],
-        "waiting": [model.name for model in models if model not in [table.model for table in own]],
+        "overview": _overview(board, dataset, own) if len(own) > (1 if detailed else 0) else None,
+        "blocks": [_block(board, table) for table in own] if detailed else [],
+        "waiting": [model.name for model in board.models if model.dataset == dataset.name and model not in ran],
     }
 
 
@@ -213,10 +219,7 @@ def _model_facts(model: ModelCard, cells: Sequence[Cell]) -> Pairs:
             "Most frequent label",
             f"{100 * max(labels.values()) / labels.total():.0f} % of these examples" if labels else "",
         ),
-        (
-            "Rationale words",
-            "" if share is None else f"{100 * share:.0f} % of words" + _lost(predictions),
-        ),
+        ("Rationale words", "" if share is None else f"{100 * share:.0f} % of words" + _lost(predictions)),
         ("Truncated texts", _truncated(predictions)),
     ]
     return [(label, value) for label, value in rows if value]

@@ -14,7 +14,13 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("bench", "methods", "metrics", "leaderboard")
 MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-SHOWS_RESULTS = {"bench/cli.py", "bench/command.py", "bench/showing.py", "bench/study.py"}
+SHOWS_RESULTS = {
+    "bench/cli.py",
+    "bench/cli_questionnaire.py",
+    "bench/command.py",
+    "bench/showing.py",
+    "bench/study.py",
+}
 """The modules behind the command line: the only ones of bench that know the leaderboard."""
 ARROWS = {
     "bench": {"attrlab.bench"},
