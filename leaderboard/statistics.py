@@ -251,8 +251,8 @@ def _reasons(cell: Cell, scores: ColumnScores, n_total: int) -> str | None:
 
 def _known(cell: Cell) -> dict[str, str | None]:
     """Returns why examples were not predicted or explained."""
-    rows = (*cell.predictions, *cell.attributions)
-    return {row.example: row.reason for row in rows if row.status != "ok"}
+    known: dict[str, str | None] = {row.example: row.reason for row in cell.predictions if row.status != "ok"}
+    return known | {row.example: row.reason for row in cell.attributions if row.status != "ok"}
 
 
 def brief(text: str, limit: int = 240) -> str:
