@@ -18,7 +18,7 @@ LEVEL = 0.95
 """Confidence level of every interval."""
 
 _BLOCK = 500_000  # numbers drawn at once, which bounds memory
-_COLUMNS = 256  # columns resampled at once, likewise
+_COLUMNS = 1024  # columns resampled at once: products large enough that threads on a busy machine wait for few
 _KEPT = 10_000_000  # counts of draws kept at most, as all models and metrics of a data set share them
 
 MISSING = "not computed yet: run again to finish"
@@ -146,7 +146,7 @@ def _counts(n: int, count: int) -> Iterator[Floats]:
 
 @lru_cache(maxsize=2)
 def _kept(n: int, count: int) -> tuple[Floats, ...]:
-    return tuple(_counts(n, count))
+    return (np.concatenate(list(_counts(n, count))),)
 
 
 @lru_cache(maxsize=1)
