@@ -95,23 +95,24 @@ def inverted(of: str = "leave_one_out") -> "InvertedAsker | InvertedWhiteBox":
     Raises:
         UserError: If there is no such method, or it refuses its parameters.
     """
-    component = _inner(of)
+    component = inner_method(of)
     inner = component.build()
     return InvertedWhiteBox(inner, component) if hasattr(inner, "attribute") else InvertedAsker(inner, component)
 
 
-def _inner(of: str) -> Component[MethodFacts]:
+def inner_method(of: str) -> Component[MethodFacts]:
+    """Returns a method that another one is made of, named with semicolons between its parameters."""
     return METHODS.find(of.replace(";", ","))
 
 
-def _facts(own: MethodFacts, of: str = "leave_one_out") -> MethodFacts:
-    """Returns the facts of an inverted method: those of the inner one, save where it is and what it is for."""
-    inner = _inner(of).facts
+def facts_of_inner(own: MethodFacts, of: str = "leave_one_out", **_: float) -> MethodFacts:
+    """Returns the facts of a method made of another one: the inner one's, save where it is and what it is for."""
+    inner = inner_method(of).facts
     version = f"{own.version}/{inner.version}"
     return replace(inner, where=own.where, family=own.family, summary=own.summary, version=version)
 
 
-inverted.facts = _facts  # type: ignore[attr-defined]  # the registry asks it once the parameters are known
+inverted.facts = facts_of_inner  # type: ignore[attr-defined]  # the registry asks it once the parameters are known
 
 
 class InvertedAsker:

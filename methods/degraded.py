@@ -1,7 +1,6 @@
 """Explanations made worse on purpose, by a stated amount: what a metric must put in order (metrics spec 12.6)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +9,10 @@ import torch
 from attrlab.bench.batch import Batch, Explained, Targets
 from attrlab.bench.facts import MethodFacts
 from attrlab.bench.model import TextModel
-from attrlab.bench.registry import METHODS, Component
+from attrlab.bench.registry import Component
 from attrlab.bench.seeds import generator
 from attrlab.bench.types import Asker, Estimate, Floats, Game, Ints
+from attrlab.methods.controls import facts_of_inner, inner_method
 
 
 def degraded(of: str = "leave_one_out", share: float = 1.0, draw: int = 0) -> "DegradedAsker | DegradedWhiteBox":
@@ -38,24 +38,13 @@ def degraded(of: str = "leave_one_out", share: float = 1.0, draw: int = 0) -> "D
         raise ValueError(f"share={share}; allowed: above 0, at most 1")
     if draw < 0:
         raise ValueError(f"draw={draw}; allowed: 0 or more")
-    component = _inner(of)
+    component = inner_method(of)
     inner = component.build()
     kind = DegradedWhiteBox if hasattr(inner, "attribute") else DegradedAsker
     return kind(inner, component, share=share, draw=draw)
 
 
-def _inner(of: str) -> Component[MethodFacts]:
-    return METHODS.find(of.replace(";", ","))
-
-
-def _facts(own: MethodFacts, of: str = "leave_one_out", **_: float) -> MethodFacts:
-    """Returns the facts of the inner method, save where this one is and what it is for."""
-    inner = _inner(of).facts
-    version = f"{own.version}/{inner.version}"
-    return replace(inner, where=own.where, family=own.family, summary=own.summary, version=version)
-
-
-degraded.facts = _facts  # type: ignore[attr-defined]  # the registry asks it once the parameters are known
+degraded.facts = facts_of_inner  # type: ignore[attr-defined]  # the registry asks it once the parameters are known
 
 
 def places(n: int, share: float, rng: np.random.Generator) -> Ints:
