@@ -15,6 +15,7 @@ import numpy as np
 
 from attrlab.bench.types import Bools, Floats
 from attrlab.leaderboard.board import ColumnScores
+from attrlab.leaderboard.distributions import inverse, noncentral_t
 from attrlab.leaderboard.flips import sign_flips
 from attrlab.leaderboard.paired import mcnemar, rank_biserial, signed_rank, standardized
 from attrlab.leaderboard.statistics import LEVEL, RESAMPLES, intervals, resamples
@@ -215,15 +216,9 @@ def detectable(n: int, alpha: float = ALPHA, power: float = 0.8) -> float:
     """
     if n < 3:
         return nan
-    from scipy import optimize, stats
+    critical = inverse(lambda c: 1 - 2 * noncentral_t(c, n - 1, 0.0), 1 - alpha)
 
-    critical = stats.t.ppf(1 - alpha / 2, n - 1)
+    def found(shift: float) -> float:
+        return noncentral_t(critical, n - 1, shift) + noncentral_t(critical, n - 1, -shift)
 
-    def missing(d: float) -> float:
-        shift = d * sqrt(n)
-        return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift)) - power
-
-    enough = 1 / sqrt(n)
-    while missing(enough) < 0:  # SciPy has no noncentral t far beyond the solution
-        enough *= 2
-    return float(optimize.brentq(missing, 0.0, enough, xtol=1e-13))
+    return inverse(found, power) / sqrt(n)

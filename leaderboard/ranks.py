@@ -10,6 +10,7 @@ from math import nan, sqrt
 import numpy as np
 
 from attrlab.bench.types import Bools, Floats
+from attrlab.leaderboard.distributions import chi_squared, range_quantile
 from attrlab.leaderboard.statistics import LEVEL, RESAMPLES, resamples
 
 FEWEST_BLOCKS = 6
@@ -51,15 +52,13 @@ def friedman(ranks: Floats) -> tuple[float, float]:
     Args:
         ranks: Of :func:`block_ranks`, ``(N, M)``.
     """
-    from scipy.stats import chi2
-
     n, m = ranks.shape
     if n < FEWEST_BLOCKS or m < 2:
         return nan, nan
     off = ranks - (m + 1) / 2
     total = float((off**2).sum())
     statistic = (m - 1) * float((off.sum(axis=0) ** 2).sum()) / total if total else 0.0
-    return statistic, float(chi2.sf(statistic, m - 1))
+    return statistic, chi_squared(statistic, m - 1)
 
 
 def critical_difference(n_blocks: int, n_methods: int, alpha: float = 0.05) -> float:
@@ -75,9 +74,7 @@ def critical_difference(n_blocks: int, n_methods: int, alpha: float = 0.05) -> f
     """
     if n_blocks < FEWEST_BLOCKS or n_methods < 2:
         return nan
-    from scipy.stats import studentized_range
-
-    quantile = float(studentized_range.ppf(1 - alpha, n_methods, np.inf)) / sqrt(2)
+    quantile = range_quantile(1 - alpha, n_methods) / sqrt(2)
     return quantile * sqrt(n_methods * (n_methods + 1) / (6 * n_blocks))
 
 
