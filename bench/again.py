@@ -153,7 +153,7 @@ def _of_another_model(part: _Part, kind: str, index: int) -> Setting:
     session = part.session
     if kind == "labels":
         block = replace(session.block, checkpoint=session.block.shuffled)
-        model = load_model(block, session.options.device, session.plan.operators)
+        model = load_model(block, session.options, session.plan.operators)
     else:
         model = alterations.altered(session.model(), kind, index)
     engine = session.new_engine(model, part.chunk.examples)

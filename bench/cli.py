@@ -3,7 +3,7 @@
 import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -71,6 +71,9 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per documented option
     ] = 2048,
     timeout: Annotated[float | None, typer.Option(help="Seconds per method and example; default none.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core for small models.")] = 0,
+    reuse: Annotated[bool, typer.Option(help="Compute shared beginnings once (large causal models, CPU).")] = True,
+    executor: Annotated[Literal["local", "ray"], typer.Option(help="Who works: this machine, or Ray.")] = "local",
+    address: Annotated[str, typer.Option(help="Of a Ray cluster: auto, HOST:6379; default starts one here.")] = "",
     retry_failed: Annotated[bool, typer.Option(help="Compute again what failed before.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Print cells, skips, forwards and a rough time; run nothing.")] = False,
 ) -> None:
@@ -83,11 +86,20 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per documented option
 
     if timeout is not None and not 0 < timeout < math.inf:
         raise UserError(f"--timeout {timeout:g}: give a number of seconds above 0, or leave it out for no limit")
+    if address and executor != "ray":
+        raise UserError(f"--address {address!r} is that of a Ray cluster; add --executor ray, or leave it out")
     chosen = suites.override(
         suites.load(suite), methods=method, metrics=metric, models=model, datasets=dataset, limit=limit, seed=seed
     )
     options = session.Options(
-        device=device, token_budget=token_budget, timeout=timeout, retry_failed=retry_failed, workers=workers
+        device=device,
+        token_budget=token_budget,
+        timeout=timeout,
+        retry_failed=retry_failed,
+        workers=workers,
+        reuse=reuse,
+        executor=executor,
+        address=address,
     )
     if dry_run:
         command.dry_run(chosen, data_dir)

@@ -84,10 +84,10 @@ def train_minis(suite: Suite, data_dir: Path | None, options: session.Options) -
     work = [(name, dataset, data_dir) for name in names for dataset in dict.fromkeys(suite.datasets)]
     with bars() as progress:
         bar = Bar(progress, "training minis", len(work))
-        executor.each(train_one, work, options.workers or os.cpu_count() or 1, bar)
+        executor.Local(options.workers or os.cpu_count() or 1).each(train_one, work, bar)
 
 
-def train_one(work: tuple[str, str, Path | None], progress: session.Progress) -> None:
+def train_one(work: tuple[str, str, Path | None], progress: executor.Progress) -> None:
     """Trains one mini on one data set, if that has a training part and it is not cached."""
     name, dataset_name, data_dir = work
     dataset = data.load(dataset_name, data_dir=data_dir)

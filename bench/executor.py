@@ -3,51 +3,105 @@
 Workers die with the process that started them, so a run that is killed leaves nothing behind that still writes.
 """
 
-import contextlib
 import multiprocessing
 import os
-import queue
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
-from typing import Any, TypeVar
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
-from attrlab.bench.session import Progress
+from attrlab.bench.errors import UserError
+from attrlab.bench.store import Store
 
 T = TypeVar("T")
+
+
+class Progress(Protocol):
+    """Told what is being done, and when a chunk is done."""
+
+    def now(self, what: str) -> None:
+        """What is being worked on."""
+
+    def done(self, chunks: int = 1) -> None:
+        """So many chunks are finished, computed or found."""
+
+
 Work = Callable[[Any, Progress], T]
-"""Something to be done for one item; a module-level function, told where to report progress."""
+"""Something to be done for one item, told where to report progress: a module-level function, or an object that can be
+pickled. Every worker has a copy of its own, which keeps from item to item what it loaded."""
+
+LOST = "a worker process was killed, for want of memory perhaps; the same command goes on where this one ended"
 
 _events: Any = None
+_work: Any = None
 
 
-def each(work: Work[T], items: Sequence[Any], workers: int, progress: Progress) -> list[T]:
-    """Returns ``work(item, progress)`` for every item, in the order of the items.
+class Executor(Protocol):
+    """Who carries out work.
 
-    Args:
-        work: A module-level function.
-        items: Largest first, so that no worker is left with the largest at the end.
-        workers: Processes; 1 works in this one.
-        progress: Told of the progress of all.
+    Attributes:
+        threads: Of each worker; 0 leaves it to torch.
     """
-    if workers <= 1 or len(items) <= 1:
-        return [work(item, progress) for item in items]
-    context = multiprocessing.get_context("spawn")
-    events = context.Queue()
-    pool = ProcessPoolExecutor(min(workers, len(items)), context, initializer=_enter, initargs=(events, os.getpid()))
-    try:
-        futures = [pool.submit(_work, work, item) for item in items]
-        for _ in _until_done(futures):
-            _drain(events, progress)
-        return [future.result() for future in futures]
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def threads(self) -> int: ...  # noqa: D102
+
+    def share(self, store: Store) -> Store:
+        """Returns a store as its workers reach it."""
+
+    def each(self, work: Work[T], items: Sequence[Any], progress: Progress) -> list[T]:
+        """Returns ``work(item, progress)`` for every item, in the order of the items.
+
+        Args:
+            work: What to do.
+            items: Largest first, so that no worker is left with the largest at the end.
+            progress: Told of the progress of all.
+
+        Raises:
+            UserError: If a worker died, for want of memory perhaps.
+        """
+
+
+@dataclass(frozen=True)
+class Local:
+    """Works in so many processes on this machine; one is this process itself."""
+
+    workers: int
+
+    @property
+    def threads(self) -> int:
+        """Every worker's share of the cores."""
+        return max(1, (os.cpu_count() or 1) // self.workers) if self.workers > 1 else 0
+
+    def share(self, store: Store) -> Store:
+        """Returns another store of the same folder, which counts for itself."""
+        return Store(store.folder)
+
+    def each(self, work: Work[T], items: Sequence[Any], progress: Progress) -> list[T]:
+        """See :meth:`Executor.each`."""
+        if self.workers <= 1 or len(items) <= 1:
+            return [work(item, progress) for item in items]
+        context = multiprocessing.get_context("spawn")
+        events = context.SimpleQueue()  # its put returns when the parent can read it
+        entry = (events, os.getpid(), work)
+        pool = ProcessPoolExecutor(min(self.workers, len(items)), context, initializer=_enter, initargs=entry)
+        try:
+            futures = [pool.submit(_do, item) for item in items]
+            for _ in _until_done(futures):
+                _drain(events, progress)
+            return [future.result() for future in futures]
+        except BrokenProcessPool as error:
+            raise UserError(LOST) from error
+        except BaseException:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _until_done(futures: Sequence[Future[Any]]) -> Iterator[None]:
@@ -61,16 +115,15 @@ def _until_done(futures: Sequence[Future[Any]]) -> Iterator[None]:
 
 
 def _drain(events: Any, progress: Progress) -> None:
-    with contextlib.suppress(queue.Empty):
-        while True:
-            kind, value = events.get_nowait()
-            getattr(progress, kind)(value)
+    while not events.empty():
+        kind, value = events.get()
+        getattr(progress, kind)(value)
 
 
-def _enter(events: Any, parent: int) -> None:
+def _enter(events: Any, parent: int, work: Any) -> None:
     """Prepares a worker: reports to ``events``, leaves Ctrl-C to the parent, dies with it."""
-    global _events  # noqa: PLW0603 - a worker has one parent to report to
-    _events = events
+    global _events, _work
+    _events, _work = events, work
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
@@ -91,5 +144,5 @@ class _Remote:
         _events.put(("done", chunks))
 
 
-def _work(work: Work[T], item: Any) -> T:
-    return work(item, _Remote())
+def _do(item: Any) -> Any:
+    return _work(item, _Remote())

@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from attrlab.bench import train as trainer
 from attrlab.bench.batch import Row
 from attrlab.bench.descent import Recipe, descend, one_thread
 from attrlab.bench.engine import Engine, Failure, describe
+from attrlab.bench.executor import Progress
 from attrlab.bench.explain import Question, outcomes
 from attrlab.bench.facts import MethodFacts
 from attrlab.bench.inputs import Encoded, Example
@@ -24,7 +24,7 @@ from attrlab.bench.model import TextModel
 from attrlab.bench.plan import Block, Plan
 from attrlab.bench.registry import Component
 from attrlab.bench.removal import staying, whole
-from attrlab.bench.session import SMALL, Options, Progress, load_model
+from attrlab.bench.session import SMALL, Options, load_model
 from attrlab.bench.store import Store, key_of
 from attrlab.bench.trials import Training
 from attrlab.bench.types import Bools, Ints, Json
@@ -118,14 +118,14 @@ class Course:
         }
 
 
-Lesson = tuple[Course, Training, tuple[Component[MethodFacts], ...], Path, Options]
+Lesson = tuple[Course, Training, tuple[Component[MethodFacts], ...], Store, Options]
 """A training, the methods that explain the trained model, and where the results go."""
 
 
 def learn(lesson: Lesson, progress: Progress) -> int:
     """Carries out one lesson and stores what came of it; returns the number of chunks written."""
-    course, training, methods, folder, options = lesson
-    store = Store(folder)
+    course, training, methods, store, options = lesson
+    before = store.fresh
     progress.now(f"{course.block.model} on {course.block.dataset.name}, seed {training.seed}")
     start, of = time.perf_counter(), course.training(training)
     pupil = Pupil(course, training, options)
@@ -140,7 +140,7 @@ def learn(lesson: Lesson, progress: Progress) -> int:
         of = course.explanations(training, method)
         store.write("attributions", key_of(of), of, pupil.explanations(method))
     progress.done()
-    return store.fresh
+    return store.fresh - before
 
 
 class Pupil:
@@ -148,7 +148,7 @@ class Pupil:
 
     def __init__(self, course: Course, training: Training, options: Options) -> None:
         self.course, self.training, self.options = course, training, options
-        base = load_model(course.block, options.device, course.plan.operators)
+        base = load_model(course.block, options, course.plan.operators)
         self.model = _fresh(base, course.block.model, training)
         self.model.calibration, self.model.fillers = base.calibration, base.fillers
         self._states = torch.empty(0)

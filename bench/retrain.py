@@ -6,19 +6,19 @@ what is missing.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from attrlab.bench.engine import Failure, describe
-from attrlab.bench.executor import each
+from attrlab.bench.executor import Executor
 from attrlab.bench.facts import MethodFacts
 from attrlab.bench.learner import Course, Lesson, learn
 from attrlab.bench.plan import Block, Column, Plan, training_part
 from attrlab.bench.registry import Component
-from attrlab.bench.run import workers
+from attrlab.bench.run import executor_of
 from attrlab.bench.score import as_score
 from attrlab.bench.session import Options
 from attrlab.bench.sides import NewBar, Side, explain, read, sides_of
@@ -64,11 +64,13 @@ def execute(plan: Plan, data_dir: Path | None, store: Store, options: Options, b
     datasets = {one.block.dataset.name: one.block.dataset for one in missing}
     sources = {name: training_part(dataset, data_dir) for name, dataset in datasets.items()}
     sides = [sides_of(plan, one.block, one.metric, sources[one.block.dataset.name]) for one in missing]
-    explain([side for pair in sides for side in pair], store, options, bar, workers(plan, options))
+    executor = executor_of(plan, options)
+    options = replace(options, threads=executor.threads)
+    explain([side for pair in sides for side in pair], store, options, bar, executor)
     for one, pair in zip(missing, sides, strict=True):
         _begin(one, pair, store)
     while active := [one for one in missing if one.study is not None]:
-        _train(active, store, options, bar)
+        _train(active, store, options, bar, executor)
         for one in active:
             _go_on(one, store)
 
@@ -105,32 +107,33 @@ def _begin(one: _Undertaking, sides: tuple[Side, Side], store: Store) -> None:
         _advance(one, store, None)
 
 
-def _train(active: Sequence[_Undertaking], store: Store, options: Options, bar: NewBar) -> None:
+def _train(active: Sequence[_Undertaking], store: Store, options: Options, bar: NewBar, executor: Executor) -> None:
     """Carries out what all studies wait for and is not stored: each training once, however many asked for it."""
     lessons: dict[str, Lesson] = {}
+    shared = executor.share(store)
     for one in active:
         assert one.course is not None
         for training in one.asked:
             key = key_of(one.course.training(training))
             _, _, explainers, _, _ = lessons.get(key, (None, None, (), None, None))
             explainers += (one.method,) if training.explain and one.method not in explainers else ()
-            lessons[key] = (one.course, training, explainers, store.folder, options)
+            lessons[key] = (one.course, training, explainers, shared, options)
     left = (_missing(key, lesson, store, options) for key, lesson in lessons.items())
     missing = [lesson for lesson in left if lesson is not None]
     if missing:
         progress = bar("training", len(missing))
-        store.fresh += sum(each(learn, missing, workers(active[0].plan, options), progress))
+        store.fresh += sum(executor.each(learn, missing, progress))
 
 
 def _missing(key: str, lesson: Lesson, store: Store, options: Options) -> Lesson | None:
     """Returns a lesson with those explanations alone that are not stored, or None if all of it is."""
-    course, training, explainers, folder, _ = lesson
+    course, training, explainers, shared, _ = lesson
 
     def stored(kind: Kind, key: str) -> bool:
         return store.find(kind, key) and not (options.retry_failed and store.failed(kind, key))
 
     left = tuple(one for one in explainers if not stored("attributions", key_of(course.explanations(training, one))))
-    return None if stored("trainings", key) and not left else (course, training, left, folder, options)
+    return None if stored("trainings", key) and not left else (course, training, left, shared, options)
 
 
 def _go_on(one: _Undertaking, store: Store) -> None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from attrlab.bench import checkpoint as checkpoints
 from attrlab.bench import masked
 from attrlab.bench.engine import TOKEN_BUDGET, Engine
+from attrlab.bench.executor import Progress
 from attrlab.bench.inputs import Example
 from attrlab.bench.model import TextModel
 from attrlab.bench.plan import Block, Chunk, Plan
@@ -23,16 +24,6 @@ ALL_THREADS = torch.get_num_threads()
 T = TypeVar("T")
 
 
-class Progress(Protocol):
-    """Told what is being done, and when a chunk is done."""
-
-    def now(self, what: str) -> None:
-        """What is being worked on."""
-
-    def done(self, chunks: int = 1) -> None:
-        """So many chunks are finished, computed or found."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """How a run is carried out; none of it changes a score beyond rounding.
@@ -43,6 +34,11 @@ class Options:
         timeout: Seconds per method and example, or None.
         retry_failed: Compute chunks again that hold failed rows.
         workers: Processes; 0 takes one per core for small models and one for others.
+        reuse: Compute once what inputs of a causal model share at their beginning; on a CPU, and not for small models,
+            which are faster without.
+        threads: Of models that are not small; 0 takes as many as torch does.
+        executor: ``local``, or ``ray``.
+        address: Of a running Ray cluster; empty starts one on this machine.
     """
 
     device: str = "cpu"
@@ -50,6 +46,10 @@ class Options:
     timeout: float | None = None
     retry_failed: bool = False
     workers: int = 0
+    reuse: bool = True
+    threads: int = 0
+    executor: str = "local"
+    address: str = ""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -76,7 +76,7 @@ class Session:
     def model(self) -> TextModel:
         """Returns the model, loaded at the first call."""
         if self._model is None:
-            self._model = load_model(self.block, self.options.device, self.plan.operators)
+            self._model = load_model(self.block, self.options, self.plan.operators)
         return self._model
 
     def engine(self, chunk: Chunk) -> Engine:
@@ -86,7 +86,14 @@ class Session:
     def new_engine(self, model: TextModel, examples: Sequence[Example]) -> Engine:
         """Returns an engine that asks a model about examples."""
         encoded = [model.encode(example, self.plan.suite.unit) for example in examples]
-        return Engine(model, encoded, token_budget=self.options.token_budget, timeout=self.options.timeout)
+        large = self.block.checkpoint is not None and self.block.checkpoint.parameters >= SMALL
+        return Engine(
+            model,
+            encoded,
+            token_budget=self.options.token_budget,
+            timeout=self.options.timeout,
+            reuse=self.options.reuse and large and model.device.type == "cpu",
+        )
 
     def once(self, chunk: Chunk, name: Hashable, make: Callable[[], T]) -> T:
         """Returns what ``make`` returned at the first call of this name for a slice; drops what other slices made."""
@@ -98,17 +105,17 @@ class Session:
         return made
 
 
-def load_model(block: Block, device: str, operators: Collection[str] = ()) -> TextModel:
+def load_model(block: Block, options: Options, operators: Collection[str] = ()) -> TextModel:
     """Returns the model of a block with its calibration set and what it needs for the removal operators.
 
     Sets the number of threads that suits its size.
     """
     assert block.checkpoint is not None
-    model: TextModel = checkpoints.load(block.checkpoint, device)
-    torch.set_num_threads(1 if block.checkpoint.parameters < SMALL else ALL_THREADS)
+    model: TextModel = checkpoints.load(block.checkpoint, options.device)
+    torch.set_num_threads(1 if block.checkpoint.parameters < SMALL else options.threads or ALL_THREADS)
     model.calibration = [model.encode(example) for example in block.calibration[0]]
     if "random" in operators:
         model.fillers["random"] = Unigram(model.calibration)
     if block.filler is not None:
-        model.fillers["mlm"] = masked.load(block.filler, device)
+        model.fillers["mlm"] = masked.load(block.filler, options.device)
     return model

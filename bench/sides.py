@@ -3,14 +3,13 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from attrlab.bench.attribute import attribute
 from attrlab.bench.data import Dataset
-from attrlab.bench.executor import each
+from attrlab.bench.executor import Executor, Progress
 from attrlab.bench.facts import MethodFacts
 from attrlab.bench.inputs import Example
 from attrlab.bench.learner import SLICE, Texts
@@ -19,7 +18,7 @@ from attrlab.bench.predict import predict
 from attrlab.bench.registry import Component
 from attrlab.bench.score import TIE_ORDERS
 from attrlab.bench.seeds import generator
-from attrlab.bench.session import Options, Progress, Session
+from attrlab.bench.session import Options, Session
 from attrlab.bench.store import FAILED, Store, key_of
 from attrlab.bench.types import Case, Json
 
@@ -51,18 +50,19 @@ def sides_of(plan: Plan, block: Block, metric: Any, source: Dataset | None) -> t
     )
 
 
-Slice = tuple[Side, Chunk, Path, Options]
+Slice = tuple[Side, Chunk, Store, Options]
 """Texts of a side, and where their explanations go."""
 
 
-def explain(sides: Sequence[Side], store: Store, options: Options, bar: NewBar, processes: int) -> None:
+def explain(sides: Sequence[Side], store: Store, options: Options, bar: NewBar, executor: Executor) -> None:
     """Explains all texts by all methods, what is stored aside."""
     work: dict[str, Slice] = {}
+    shared = executor.share(store)
     for side in sides:
         for chunk in side.plan.chunks(side.block):
-            work[key_of(side.plan.predictions(side.block, chunk))] = (side, chunk, store.folder, options)
+            work[key_of(side.plan.predictions(side.block, chunk))] = (side, chunk, shared, options)
     progress = bar("explaining the texts to train on", len(work))
-    for fresh, found in each(_explain, list(work.values()), processes, progress):
+    for fresh, found in executor.each(_explain, list(work.values()), progress):
         store.fresh += fresh
         store.found += found
 
@@ -78,13 +78,13 @@ class Quiet:
 
 
 def _explain(work: Slice, progress: Progress) -> tuple[int, int]:
-    side, chunk, folder, options = work
-    store = Store(folder)
+    side, chunk, store, options = work
+    fresh, found = store.fresh, store.found
     progress.now(f"{side.block.model} on {side.block.dataset.name}: explanations")
     session = Session(plan=side.plan, block=side.block, store=store, options=options, progress=Quiet())
     attribute(session, chunk, predict(session, chunk))
     progress.done()
-    return store.fresh, store.found
+    return store.fresh - fresh, store.found - found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

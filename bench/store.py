@@ -69,7 +69,7 @@ class Store:
 
     def find(self, kind: Kind, key: str) -> bool:
         """Whether a chunk is there (whole or not at all); counts those that were found."""
-        there = self._path(kind, key).is_file()
+        there = self._is_there(kind, key)
         self.found += there
         return there
 
@@ -81,13 +81,19 @@ class Store:
     def write(self, kind: Kind, key: str, of: Json, rows: list[Json]) -> None:
         """Writes a chunk: its key, what the key was made of, and its rows."""
         self.fresh += 1
-        write_json(self._path(kind, key), {"schema": SCHEMA, "key": key, "of": of, "rows": rows})
+        self._write(kind, key, {"schema": SCHEMA, "key": key, "of": of, "rows": rows})
 
     def failed(self, kind: Kind, key: str) -> bool:
         """Whether a chunk is there and holds a failed attribution, or a score that is missing because of one."""
-        return self._path(kind, key).is_file() and any(
+        return self._is_there(kind, key) and any(
             row.get("status") == "failed" or (row["reason"] or "").startswith(FAILED) for row in self.read(kind, key)
         )
+
+    def _is_there(self, kind: Kind, key: str) -> bool:
+        return self._path(kind, key).is_file()
+
+    def _write(self, kind: Kind, key: str, chunk: Json) -> None:
+        write_json(self._path(kind, key), chunk)
 
     def _path(self, kind: Kind, key: str) -> Path:
         return self.folder / kind / f"{key}.json"

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from attrlab.bench import command, executor, plan, record, session
+from attrlab.bench import command, plan, record, session
 from attrlab.bench import run as runner
 from attrlab.bench import suite as suites
 from attrlab.bench.errors import UserError, unknown
+from attrlab.bench.executor import Progress
 from attrlab.bench.inputs import Encoded, Example, words
 from attrlab.bench.model import TextModel
 from attrlab.bench.plan import Block, Plan
@@ -158,7 +159,7 @@ def _measured(settings: Settings, lams: tuple[float, ...], ready: Plan, options:
     work = [(settings, lams, block, seed) for block in blocks for seed in range(settings.seeds)]
     with command.bars() as progress:
         bar = command.Bar(progress, "sweeping lambda", len(work))
-        parts = executor.each(study_one, work, runner.workers(ready, options), bar)
+        parts = runner.executor_of(ready, options).each(study_one, work, bar)
     found: dict[str, Json] = {}
     for (_, _, block, _), part in zip(work, parts, strict=True):
         model = found.setdefault(block.model, {**part, "points": [], "text_points": []})
@@ -167,12 +168,12 @@ def _measured(settings: Settings, lams: tuple[float, ...], ready: Plan, options:
     return [found[block.model] for block in ready.live]
 
 
-def study_one(work: tuple[Settings, tuple[float, ...], Block, int], progress: session.Progress) -> Json:
+def study_one(work: tuple[Settings, tuple[float, ...], Block, int], progress: Progress) -> Json:
     """Returns what one model does under all weights with the draws of one seed."""
     settings, lams, block, seed = work
     progress.now(f"{block.model}, seed {seed}")
     study = load("attrlab.methods.lambda_study:study")
-    model = session.load_model(block, "cpu")
+    model = session.load_model(block, session.Options())
     method = METHODS.find(f"co_perturbation:preset={settings.preset}").build()
     sentences = chosen_sentences(model, block, settings.limit)
     points = study(model, sentences, method, lams, seed)

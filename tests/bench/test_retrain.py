@@ -17,6 +17,7 @@ from attrlab.bench.registry import METHODS as METHODS_KNOWN
 from attrlab.bench.removal import whole
 from attrlab.bench.session import Options
 from attrlab.bench.sides import Quiet
+from attrlab.bench.store import Store
 from attrlab.bench.suite import Suite
 from attrlab.bench.testing import TEXTS, tiny
 from attrlab.bench.trials import Stays, Training
@@ -237,7 +238,7 @@ def test_a_lesson_gives_the_same_in_another_process_and_explains_what_is_asked(c
     method = METHODS_KNOWN.find("saliency")
     found = []
     for name in ("here", "there"):
-        lesson = (one, training, (method,), tmp_path / name, Options())
+        lesson = (one, training, (method,), Store(tmp_path / name), Options())
         sent = lesson if name == "here" else pickle.loads(pickle.dumps(lesson))
         assert learner.learn(sent, Quiet()) == 2
         kinds = ("trainings", "attributions")

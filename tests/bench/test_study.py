@@ -73,7 +73,7 @@ def test_the_same_work_gives_the_same_numbers_and_fewer_sentences_the_first_of_t
 
 def test_sentences_are_those_that_the_model_gets_right(attrlab):
     block = planned(settings(attrlab, limit=5))
-    model = session.load_model(block, "cpu")
+    model = session.load_model(block, session.Options())
     chosen = study.chosen_sentences(model, block, 5)
     assert len(chosen) == 5
     ids = [one.encoded.example.id for one in chosen]
