@@ -2,7 +2,6 @@
 
 import inspect
 import time
-from collections import Counter
 
 import torch
 from rich.console import Group, RenderableType
@@ -19,8 +18,8 @@ from attrlab.bench.zoo import BY_MINI, ModelInfo
 TOKENS_PER_WORD = 1.4
 """Rough number of tokens per word; only the estimate rests on it."""
 
-EFFICIENCY = 0.3
-"""Share of the measured matrix-multiply rate that small batches of short texts reach, roughly."""
+EFFICIENCY = 0.5
+"""Share of the measured matrix-multiply rate that batches of short texts reach, roughly."""
 
 
 def formula(text: str, values: dict[str, float]) -> float:
@@ -73,17 +72,19 @@ def overview(plan: Plan) -> RenderableType:
 
 
 def _skips(plan: Plan) -> list[Text]:
-    skips: Counter[str] = Counter()
-    for block in plan.blocks:
-        if block.reason:
-            skips[f"{block.model} on {block.dataset.name}: {block.reason}"] += 1
-            continue
+    """One line for each reason, with those that it holds for."""
+    lines = [f"{block.model} on {block.dataset.name}: {block.reason}" for block in plan.blocks if block.reason]
+    skips: dict[tuple[str, str, str], list[str]] = {}
+    for block in plan.live:
         for method in plan.methods:
             for column in plan.columns:
-                reason = plan.skip(block, method, column)
-                if reason:
-                    skips[f"{method.name} x {column.metric.name} on {block.dataset.name}: {reason}"] += 1
-    return [Text(f"skipped: {reason} ({count}x)") for reason, count in sorted(skips.items())]
+                if reason := plan.skip(block, method, column):
+                    names = skips.setdefault((column.metric.name, block.dataset.name, reason), [])
+                    names += [] if method.name in names else [method.name]
+    for (metric, dataset, reason), names in sorted(skips.items()):
+        of = "all methods" if len(names) == len(plan.methods) else ", ".join(names)
+        lines.append(f"{metric} on {dataset}: {reason} ({of})")
+    return [Text(f"skipped: {line}") for line in lines]
 
 
 def _explanations(plan: Plan, block: Block, method: Component[MethodFacts]) -> int:
@@ -106,11 +107,12 @@ def _info(block: Block) -> ModelInfo | None:
 
 
 def _parameters(block: Block, info: ModelInfo | None) -> float:
+    """Returns the weights that every token meets: those of the blocks, and none of the embeddings."""
     if block.model in BY_MINI:
         size = BY_MINI[block.model].mini_geometry()
         return 12.0 * size["layers"] * size["width"] ** 2
     if info:
-        return float(info.parameters)
+        return 12.0 * info.layers * info.width**2
     return float(block.checkpoint.parameters if block.checkpoint else 0)
 
 
