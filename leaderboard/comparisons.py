@@ -10,6 +10,7 @@ from functools import cache
 from itertools import combinations
 from math import isnan, nan, sqrt
 from statistics import NormalDist
+from typing import Literal
 
 import numpy as np
 
@@ -204,21 +205,22 @@ def ratio_interval(numerators: Floats, denominators: Floats, count: int = RESAMP
 
 
 @cache
-def detectable(n: int, alpha: float = ALPHA, power: float = 0.8) -> float:
+def detectable(n: int, alpha: float = ALPHA, power: float = 0.8, *, sides: Literal[1, 2] = 2) -> float:
     """Returns the smallest d_z that a paired test on ``n`` examples finds with the given power (metrics spec 12.7).
 
-    Two-sided paired t test, to which the sign-flip test is equivalent for large n: the ``d`` at which a noncentral t
-    with n - 1 degrees of freedom and noncentrality ``d sqrt(n)`` leaves the critical values with probability ``power``.
-    For large n about ``(z(1 - alpha / 2) + z(power)) / sqrt(n)``. Lower finds more; NaN below three examples.
+    Paired t test of one or two sides, to which the sign-flip test is equivalent for large n: the ``d`` at which a
+    noncentral t with n - 1 degrees of freedom and noncentrality ``d sqrt(n)`` leaves the critical values with
+    probability ``power``.
+    For large n about ``(z(1 - alpha / sides) + z(power)) / sqrt(n)``. Lower finds more; NaN below three examples.
 
-    >>> round(detectable(50), 3), round(detectable(500), 3)
-    (0.404, 0.126)
+    >>> round(detectable(50), 3), round(detectable(500), 3), round(detectable(100, 0.01, sides=1), 3)
+    (0.404, 0.126, 0.321)
     """
     if n < 3:
         return nan
-    critical = inverse(lambda c: 1 - 2 * noncentral_t(c, n - 1, 0.0), 1 - alpha)
+    critical = inverse(lambda c: 1 - sides * noncentral_t(c, n - 1, 0.0), 1 - alpha)
 
     def found(shift: float) -> float:
-        return noncentral_t(critical, n - 1, shift) + noncentral_t(critical, n - 1, -shift)
+        return noncentral_t(critical, n - 1, shift) + (sides - 1) * noncentral_t(critical, n - 1, -shift)
 
     return inverse(found, power) / sqrt(n)

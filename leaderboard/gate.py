@@ -8,9 +8,7 @@ What crashed, is missing or lost its values fails whatever the others score.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from math import inf, nan, sqrt
-from statistics import NormalDist
 
 import numpy as np
 
@@ -20,7 +18,7 @@ from attrlab.bench.types import Floats
 from attrlab.leaderboard.board import Board, MetricCard
 from attrlab.leaderboard.comparable import both, names
 from attrlab.leaderboard.compare import Match, absence, matches, paired_methods
-from attrlab.leaderboard.comparisons import holm
+from attrlab.leaderboard.comparisons import detectable, holm
 from attrlab.leaderboard.flips import tail
 from attrlab.leaderboard.paired import FLIPS, sign_flip_above
 from attrlab.leaderboard.statistics import MISSING, brief
@@ -197,30 +195,12 @@ def _tested(found: Verdict, drops: Floats, alpha: float, tests: int) -> Verdict:
     p = sign_flip_above(excess)
     if p <= _DRAWN:  # as small as draws show
         p = min(p, tail(float(excess.sum() / np.sqrt((excess**2).sum()))) / 2)
-    return replace(found, p=p, detectable=found.margin + detectable(found.n, alpha / tests) * spread)
+    return replace(found, p=p, detectable=found.margin + detectable(found.n, alpha / tests, POWER, sides=1) * spread)
 
 
 def least_p(n: int) -> float:
     """Returns the p that ``n`` examples give at best, all having dropped alike."""
     return max(0.5**n, min(_DRAWN, tail(sqrt(n)) / 2))
-
-
-@cache
-def detectable(n: int, level: float) -> float:
-    """Returns the mean, in standard deviations, that a one-sided test on ``n`` examples finds with 80 % probability.
-
-    Student's t test, to which the sign-flip test is equivalent for large n. With its critical value ``c`` and
-    ``f = n - 1``, ``(c (1 - 1 / 4f) + z sqrt(1 + c^2 / 2f)) / sqrt(n)``: the noncentral t by Abramowitz and Stegun
-    1964, 26.7.10, where SciPy's is NaN far out. Lower finds more.
-
-    >>> round(detectable(100, 0.01), 3), round(detectable(100, 0.01 / 40), 3)
-    (0.321, 0.446)
-    """
-    from scipy import stats
-
-    critical, f = float(stats.t.isf(level, n - 1)), n - 1
-    spread = sqrt(1 + critical**2 / (2 * f))
-    return (critical * (1 - 1 / (4 * f)) + NormalDist().inv_cdf(POWER) * spread) / sqrt(n)
 
 
 def tolerated(metric: MetricCard, baseline: Floats, margin: float) -> float:

@@ -223,6 +223,12 @@ def test_detectable_effect_has_the_power_by_scipy(n, parity):
     parity("Q13", "statistics", "scipy nct, power", abs(power - 0.8), 1e-9)
 
 
+@pytest.mark.parametrize(("n", "level"), [(12, 0.001), (40, 0.01), (100, 0.00025), (200, 0.01), (200, 1e-6)])
+def test_detectable_effect_of_a_one_sided_test_has_the_power_by_scipy(n, level, parity):
+    power = stats.nct.sf(stats.t.isf(level, n - 1), n - 1, detectable(n, level, sides=1) * sqrt(n))
+    parity("Q13", "statistics", "scipy nct, one-sided power", abs(power - 0.8), 1e-9)
+
+
 def test_detectable_effect_falls_with_examples_and_level():
     found = [detectable(n) for n in (3, 5, 20, 100, 500)]
     assert found == sorted(found, reverse=True)
