@@ -18,6 +18,10 @@ NOBODY = -1
 """Owner of rows that no example asked for: the meter leaves them out."""
 
 
+KeysValues = tuple[Tensor, Tensor]
+"""Keys and values of a block's attention, (R, heads, L, d) each."""
+
+
 class Row(NamedTuple):
     """One input of the network before padding: ids, segment ids, and which positions may be attended to.
 

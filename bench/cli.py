@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from typer.exceptions import TyperException
 
+from attrlab.bench.cli_folders import folders
 from attrlab.bench.cli_questionnaire import questionnaires
 from attrlab.bench.errors import UserError
 
@@ -24,6 +24,7 @@ app = typer.Typer(
 studies = typer.Typer(help="Study one method closely.", no_args_is_help=True)
 app.add_typer(studies, name="study")
 app.add_typer(questionnaires, name="questionnaire")
+app.add_typer(folders)
 
 Repeated = list[str] | None
 
@@ -71,7 +72,8 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per documented option
     ] = 2048,
     timeout: Annotated[float | None, typer.Option(help="Seconds per method and example; default none.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core for small models.")] = 0,
-    reuse: Annotated[bool, typer.Option(help="Compute shared beginnings once (large causal models, CPU).")] = True,
+    reuse: Annotated[bool, typer.Option(help="Compute shared beginnings once (large causal models, CPU).")] = False,
+    precision: Annotated[str | None, typer.Option(help="Of the model's answers: float32 or bfloat16.")] = None,
     executor: Annotated[Literal["local", "ray"], typer.Option(help="Who works: this machine, or Ray.")] = "local",
     address: Annotated[str, typer.Option(help="Of a Ray cluster: auto, HOST:6379; default starts one here.")] = "",
     retry_failed: Annotated[bool, typer.Option(help="Compute again what failed before.")] = False,
@@ -89,7 +91,14 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per documented option
     if address and executor != "ray":
         raise UserError(f"--address {address!r} is that of a Ray cluster; add --executor ray, or leave it out")
     chosen = suites.override(
-        suites.load(suite), methods=method, metrics=metric, models=model, datasets=dataset, limit=limit, seed=seed
+        suites.load(suite),
+        methods=method,
+        metrics=metric,
+        models=model,
+        datasets=dataset,
+        limit=limit,
+        seed=seed,
+        precision=precision,
     )
     options = session.Options(
         device=device,
@@ -132,62 +141,6 @@ def pack(
     from attrlab import leaderboard
 
     leaderboard.pack(folder)
-
-
-@app.command()
-def compare(
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="Results folder of a run.")],
-    old: Annotated[Path, typer.Argument(metavar="OLD", help="Another, or the same with --method NEW=OLD.")],
-    method: Annotated[Repeated, typer.Option(help="NAME or NEW=OLD; default all names that both have.")] = None,
-    metric: Annotated[Repeated, typer.Option(help="Default all that both have.")] = None,
-    format_: Annotated[str, typer.Option("--format", help="text, md, csv or json.")] = "text",
-) -> None:
-    """Compare two results folders method by method: paired differences, intervals, corrected p, verdicts.
-
-    Example:  attrlab compare results/today results/yesterday --method lime --metric comprehensiveness
-    """
-    from attrlab import leaderboard
-    from attrlab.leaderboard import compare as comparing
-    from attrlab.leaderboard import compare_tables
-
-    found = comparing.compare(leaderboard.read(new), leaderboard.read(old), method or (), metric or ())
-    if format_ == "text":
-        Console().print(compare_tables.terminal(found))
-    else:
-        sys.stdout.write(compare_tables.render(found, format_))
-
-
-@app.command()
-def gate(  # noqa: PLR0913, PLR0917 - one parameter per documented option
-    new: Annotated[Path, typer.Argument(metavar="NEW", help="Results folder to judge.")],
-    baseline: Annotated[Path, typer.Option(help="Results folder that it must not fall behind.")],
-    margin: Annotated[
-        float, typer.Option(help="Drop that is tolerated; a share of the baseline where a range is wider than 2.")
-    ] = 0.01,
-    alpha: Annotated[float, typer.Option(help="Chance that a run without any such drop fails.")] = 0.01,
-    method: Annotated[Repeated, typer.Option(help="NAME or NEW=BASELINE; default all of the baseline.")] = None,
-    metric: Annotated[Repeated, typer.Option(help="Default all of the baseline.")] = None,
-    junit: Annotated[Path | None, typer.Option(help="JUnit XML to write.")] = None,
-    summary: Annotated[Path | None, typer.Option(help="Markdown to write, as for $GITHUB_STEP_SUMMARY.")] = None,
-) -> None:
-    """Fail (exit code 1) if a method scores significantly worse than in a baseline, crashed or went missing.
-
-    Example:  attrlab gate results/ci --baseline baseline --method mine.py:Mine --junit gate.xml
-    """
-    from attrlab import leaderboard
-    from attrlab.bench.store import write_text
-    from attrlab.leaderboard import gate as gating
-    from attrlab.leaderboard import gate_report
-
-    found = gating.gate(
-        leaderboard.read(new), leaderboard.read(baseline), method or (), metric or (), margin=margin, alpha=alpha
-    )
-    Console().print(gate_report.terminal(found))
-    for path, text in ((junit, gate_report.junit), (summary, gate_report.summary)):
-        if path is not None:
-            write_text(path, text(found))
-    if found.failing:
-        raise typer.Exit(1)
 
 
 @app.command()

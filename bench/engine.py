@@ -25,11 +25,15 @@ from attrlab.bench.errors import BudgetExceededError, ContractError, NotApplicab
 from attrlab.bench.inputs import Encoded
 from attrlab.bench.model import TextModel
 from attrlab.bench.operators import WHOLE, Key, Mask, questions
+from attrlab.bench.prefix import Prefixes
 from attrlab.bench.removal import removals, whole
 from attrlab.bench.types import Ask, Asker, Cost, Floats
 
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 """Length buckets; a row is padded to the next one."""
+
+SHARED = 0
+"""In place of a length: the bucket of rows whose common beginnings are computed once."""
 
 TOKEN_BUDGET = 2048
 """Padded tokens of one forward pass."""
@@ -92,6 +96,8 @@ class Engine:
         token_budget: Padded tokens per forward pass; 0 runs one example at a time, alone in every batch.
         timeout: Seconds each asker or white-box call may take per example; None for no limit.
         progress: Called with the number of questions answered by each batch.
+        answering: Who answers questions; by default the model. See :mod:`attrlab.bench.precision`.
+        reuse: Of a causal model's rows that begin alike, compute what they share once; see :mod:`attrlab.bench.prefix`.
     """
 
     def __init__(
@@ -102,13 +108,17 @@ class Engine:
         token_budget: int = TOKEN_BUDGET,
         timeout: float | None = None,
         progress: Callable[[int], None] = lambda _rows: None,
+        answering: TextModel | None = None,
+        reuse: bool = False,
     ) -> None:
         self.model = model
+        self.answering = answering or model
         self.encoded = list(encoded)
         self.alone = token_budget == 0
         self.token_budget = token_budget or LEAST_TOKENS
         self.timeout = timeout
         self._progress = progress
+        self._prefixes = Prefixes(self.answering, LEAST_TOKENS) if reuse and model.resumable else None
         self._finished: Callable[[Job], None] = lambda _job: None
         self._answers: list[dict[Key, Floats]] = [{} for _ in encoded]
         self._pending: dict[int, dict[tuple[int, Key], Row]] = defaultdict(dict)
@@ -120,7 +130,11 @@ class Engine:
 
     def rows_of(self, length: int) -> int:
         """Returns how many rows of a padded length one forward pass holds."""
-        return max(1, self.token_budget // length)
+        return max(1, self.token_budget // (length or LENGTHS[0]))
+
+    def _bucket(self, row: Row) -> int:
+        shared = self._prefixes is not None and self._prefixes.apply(row)
+        return SHARED if shared else self.length_of(len(row.ids))
 
     def run(self, jobs: Sequence[Job], finished: Callable[[Job], None] = lambda _job: None) -> None:
         """Drives all jobs to their end; results and errors are left on the jobs.
@@ -193,7 +207,7 @@ class Engine:
             rows |= dict(zip(removed, removals(self.model, encoded, draws, removed[0][0]), strict=True))
         job.unique += len(rows)
         for key, row in rows.items():
-            self._pending[self.length_of(len(row.ids))][job.slot, key] = row
+            self._pending[self._bucket(row)][job.slot, key] = row
             self._waiting[job.slot, key] = []
 
     def _answer(self, length: int) -> list[Job]:
@@ -204,7 +218,10 @@ class Engine:
         if not bucket:
             del self._pending[length]
         start = time.perf_counter()
-        logits = self._logits(chosen + chosen[:1] * (rows - len(chosen)), length)[: len(chosen)]
+        if length == SHARED:
+            logits = self._shared(chosen)
+        else:
+            logits = self._logits(chosen + chosen[:1] * (rows - len(chosen)), length)[: len(chosen)]
         seconds = (time.perf_counter() - start) / sum(len(row.ids) for row in chosen)
         woken: dict[int, Job] = {}
         for (slot, key), row, answer in zip(names, chosen, logits, strict=True):
@@ -217,11 +234,20 @@ class Engine:
         self._progress(len(chosen))
         return list(woken.values())
 
+    def _shared(self, rows: Sequence[Row]) -> Floats:
+        """Class logits of rows whose common beginnings are computed once, as long as the device's memory allows."""
+        if self._prefixes is not None:
+            try:
+                return self._prefixes.logits(rows)
+            except torch.OutOfMemoryError:
+                self._prefixes = None
+        return np.concatenate([self._logits([row], self.length_of(len(row.ids))) for row in rows])
+
     def _logits(self, rows: Sequence[Row], length: int) -> Floats:
         """Class logits of a batch; one that the device's memory cannot hold is halved, and so are all later ones."""
         try:
             with torch.inference_mode():
-                logits = self.model.forward(self.model.collate(rows, length=length)).logits
+                logits = self.answering.forward(self.answering.collate(rows, length=length)).logits
             return logits.double().cpu().numpy()
         except torch.OutOfMemoryError:
             if len(rows) == 1:

@@ -79,12 +79,12 @@ class Ray:
     def each(self, work: Work[T], items: Sequence[Any], progress: Progress) -> list[T]:
         """See :meth:`attrlab.bench.executor.Executor.each`."""
         shared, count = ray.put(work), min(self.workers, len(items))
-        actors = [self._actor.remote(shared, self._desk) for _ in range(count)]
+        actors: list[Any] = [self._actor.remote(shared, self._desk) for _ in range(count)]
         pool, found = ActorPool(actors), dict[int, T]()
         for numbered in enumerate(items):
             pool.submit(lambda actor, numbered: actor.do.remote(*numbered), numbered)
         try:
-            while pool.has_next():
+            while pool.has_next():  # type: ignore[no-untyped-call]
                 with suppress(TimeoutError):
                     index, result = pool.get_next_unordered(POLL)
                     found[index] = result

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from attrlab.bench.batch import Batch, Meter, Output, Row
+from attrlab.bench.batch import Batch, KeysValues, Meter, Output, Row
 from attrlab.bench.encoding import Unit, encode
 from attrlab.bench.errors import UserError
 from attrlab.bench.inputs import Encoded, Example
@@ -20,6 +21,9 @@ from attrlab.bench.types import Bools
 
 LONGEST = 4096
 """Longest input where neither the tokenizer nor the configuration states one."""
+
+RESUMABLE = ("gpt2", "opt")
+"""Architectures whose attention looks back on all that precedes, at absolute positions."""
 
 
 class TextModel:
@@ -181,6 +185,35 @@ class TextModel:
         logits = self.head(readout) if self.decoder else result.logits
         self.count(batch, hidden)
         return Output(logits, readout)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the states of a text can be computed piece by piece, see :meth:`resume`."""
+        return self.decoder and self.network.config.model_type in RESUMABLE
+
+    def resume(self, ids: Tensor, past: Sequence[KeysValues] = ()) -> tuple[Tensor, list[KeysValues]]:
+        """Reads tokens that follow others, of whose reading keys and values were kept; counts no row.
+
+        Args:
+            ids: (R, S) token ids; padding on the right changes nothing before it.
+            past: Keys and values per block, (R, heads, P, d); left as they are. None of them for the begin of a text.
+
+        Returns:
+            The last states of these tokens (R, S, D), and keys and values (R, heads, P + S, d) per block.
+        """
+        cache, start = DynamicCache(), past[0][0].shape[2] if past else 0
+        for keys, values in past:
+            layer = DynamicLayer()
+            layer.lazy_initialization(keys, values)
+            layer.keys, layer.values = keys, values
+            cache.layers.append(layer)
+        positions = torch.arange(start, start + ids.shape[1], device=ids.device)[None]
+        visible = torch.ones((len(ids), start + ids.shape[1]), dtype=torch.long, device=ids.device)
+        result = self.network.base_model(
+            input_ids=ids, attention_mask=visible, position_ids=positions, past_key_values=cache, use_cache=True
+        )
+        self._hidden = None
+        return result.last_hidden_state, [(layer.keys, layer.values) for layer in cache.layers]
 
     def count(self, batch: Batch, hidden: Tensor) -> None:
         """Counts a forward pass of the rows, and a backward pass whenever a gradient reaches ``hidden``."""

@@ -159,7 +159,7 @@ class Plan:
             "classes": list(block.classes),
             "target": self.suite.explain.target,
             "unit": self.suite.unit,
-            "precision": "float32",
+            "precision": self.suite.precision,
         }
 
     def attributions(

@@ -32,7 +32,7 @@ def full_logits(shared: Engine) -> dict[int, Floats]:
     Raises:
         RuntimeError: If the model cannot be asked.
     """
-    engine = Engine(shared.model, shared.encoded, token_budget=shared.token_budget)
+    engine = Engine(shared.model, shared.encoded, token_budget=shared.token_budget, answering=shared.answering)
     asked = [
         Job(slot=slot, asker=_logits(encoded), operator="replace")  # of nothing: all units stay
         for slot, encoded in enumerate(engine.encoded)

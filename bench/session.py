@@ -13,6 +13,7 @@ from attrlab.bench.executor import Progress
 from attrlab.bench.inputs import Example
 from attrlab.bench.model import TextModel
 from attrlab.bench.plan import Block, Chunk, Plan
+from attrlab.bench.precision import answering
 from attrlab.bench.removal import Unigram
 from attrlab.bench.store import Store
 
@@ -46,7 +47,7 @@ class Options:
     timeout: float | None = None
     retry_failed: bool = False
     workers: int = 0
-    reuse: bool = True
+    reuse: bool = False
     threads: int = 0
     executor: str = "local"
     address: str = ""
@@ -70,6 +71,7 @@ class Session:
     options: Options
     progress: Progress
     _model: TextModel | None = None
+    _answers: tuple[TextModel, TextModel] | None = None
     _start: int = -1
     _made: dict[Hashable, Any] = field(default_factory=dict)
 
@@ -92,8 +94,14 @@ class Session:
             encoded,
             token_budget=self.options.token_budget,
             timeout=self.options.timeout,
+            answering=self._answering(model),
             reuse=self.options.reuse and large and model.device.type == "cpu",
         )
+
+    def _answering(self, model: TextModel) -> TextModel:
+        if self._answers is None or self._answers[0] is not model:
+            self._answers = model, answering(model, self.plan.suite.precision)
+        return self._answers[1]
 
     def once(self, chunk: Chunk, name: Hashable, make: Callable[[], T]) -> T:
         """Returns what ``make`` returned at the first call of this name for a slice; drops what other slices made."""

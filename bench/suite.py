@@ -61,6 +61,7 @@ class Suite(_Table):
         limit: First examples of each data set's fixed label-stratified order.
         seed: Of all draws of the methods.
         unit: What is scored: canonical words, or tokens.
+        precision: In which the model answers questions; white-box methods always work in float32.
         operators: Removal operators of the erasure metrics.
         filler: Masked language model of the operator ``mlm``: local folder, hub id, or the one trained for it.
         chunk: Examples per stored file.
@@ -78,6 +79,7 @@ class Suite(_Table):
     limit: int = Field(100, ge=1)
     seed: int = Field(0, ge=0)
     unit: Literal["word", "token"] = "word"
+    precision: Literal["float32", "bfloat16"] = "float32"
     operators: list[Operator] = Field(["delete", "replace"], min_length=1)
     filler: str = FILLER
     chunk: int = Field(16, ge=1)

@@ -23,6 +23,7 @@ class Suite:
         limit: Examples per data set, or None for all.
         seed: Seed of every draw.
         unit: ``word`` or ``token``.
+        precision: In which the models answered questions.
         timeout: Seconds a method may take per example, or None.
         operators: Removal operators of the erasure metrics.
         explain: Target, scalar and operator that the methods explain.
@@ -35,6 +36,7 @@ class Suite:
     limit: int | None = None
     seed: int = 0
     unit: str = "word"
+    precision: str = "float32"
     timeout: float | None = None
     operators: tuple[str, ...] = ()
     explain: Facts = field(default_factory=dict)

@@ -16,7 +16,7 @@ _MODELS = (
 )
 
 
-def check(new: Board, old: Board, columns: Sequence[Column]) -> None:
+def check(new: Board, old: Board, columns: Sequence[Column], *, precision: bool = True) -> None:
     """Makes sure that values in these columns mean the same in both folders.
 
     Seeds, numbers of examples, machines and versions of methods may differ.
@@ -25,12 +25,13 @@ def check(new: Board, old: Board, columns: Sequence[Column]) -> None:
         new: What is judged.
         old: What it is compared with.
         columns: Those of the old folder that are asked for.
+        precision: Whether the models have to have answered in the same precision.
 
     Raises:
         UserError: If the two have no model on a data set or no column in common, or what they have in common differs:
             names up to three differences, each with what to do.
     """
-    wrong = [*_settings(new, old), *_inputs(new, old), *_metrics(new, old, columns)]
+    wrong = [*_settings(new, old, precision=precision), *_inputs(new, old), *_metrics(new, old, columns)]
     if wrong:
         more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise UserError(f"the results cannot be compared: {'; '.join(wrong[:_SHOWN])}{more}")
@@ -55,8 +56,9 @@ def both(new: Sequence[str], old: Sequence[str]) -> str:
     )
 
 
-def _settings(new: Board, old: Board) -> Iterator[str]:
+def _settings(new: Board, old: Board, *, precision: bool) -> Iterator[str]:
     settings: list[tuple[str, Any, Any]] = [("unit", new.suite.unit, old.suite.unit)]
+    settings += [("precision", new.suite.precision, old.suite.precision)] if precision else []
     settings += [
         (f"explain.{key}", new.suite.explain.get(key), old.suite.explain.get(key)) for key in ("target", "scalar")
     ]

@@ -190,7 +190,9 @@ def _pair(text: str, ours: Sequence[str], theirs: Sequence[str]) -> Pair:
     raise unknown("method of both results", text, set(ours) & set(theirs))
 
 
-def matches(new: Board, old: Board, pairs: Sequence[Pair], metrics: Sequence[str] = ()) -> Iterator[Match]:
+def matches(
+    new: Board, old: Board, pairs: Sequence[Pair], metrics: Sequence[str] = (), *, precision: bool = True
+) -> Iterator[Match]:
     """Yields every column that the old folder has of the pairs; what the new one lacks has a reason in its place.
 
     Args:
@@ -198,6 +200,7 @@ def matches(new: Board, old: Board, pairs: Sequence[Pair], metrics: Sequence[str
         old: What it is compared with.
         pairs: Methods; the new name need not have been run.
         metrics: Names of metrics; empty for all of the old folder.
+        precision: Whether the models have to have answered in the same precision.
 
     Raises:
         UserError: If the two have no model on a data set or no metric in common, or measured different things.
@@ -206,7 +209,7 @@ def matches(new: Board, old: Board, pairs: Sequence[Pair], metrics: Sequence[str
     for name in metrics:
         if name not in names(old.metrics):
             raise unknown("metric of the old results", name, names(old.metrics))
-    check(new, old, columns)
+    check(new, old, columns, precision=precision)
     cells = [{(cell.model, cell.dataset, cell.method): cell for cell in board.cells} for board in (new, old)]
     for dataset, models in old.blocks():
         for model in models:

@@ -78,7 +78,7 @@ def caption(table: Table) -> tuple[str, ...]:
     effects = table.effects()
     return (
         f"Suite {suite.name}, unit {suite.unit}, {table.dataset.n_used} of {table.dataset.n_total} examples, "
-        f"seed {suite.seed}.",
+        f"seed {suite.seed}{'' if suite.precision == 'float32' else f', answers in {suite.precision}'}.",
         f"Mean [95 % bootstrap interval]{'; rank and letters' if ranks else ''}.",
         *([f"{table.board.floor} is the floor."] if table.board.floor else []),
         *(LETTERS if ranks else ()),

@@ -80,6 +80,7 @@ def _settings(board: Board) -> Pairs:
         ("Examples per data set", "all" if suite.limit is None else f"at most {suite.limit:,}"),
         ("Seed", str(suite.seed)),
         ("Unit", suite.unit),
+        ("Precision of answers", suite.precision),
         ("Removal operators", ", ".join(suite.operators)),
         ("Explained", ", ".join(f"{key} {value}" for key, value in explain.items())),
         ("Explained again on", ", ".join(f"{value} {key}" for key, value in again.items())),

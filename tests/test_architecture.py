@@ -16,6 +16,7 @@ MODULES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 SHOWS_RESULTS = {
     "bench/cli.py",
+    "bench/cli_folders.py",
     "bench/cli_questionnaire.py",
     "bench/command.py",
     "bench/showing.py",
