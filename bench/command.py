@@ -154,8 +154,9 @@ def _write_curves(board: leaderboard.Board, out: Path) -> str:
 def _write_judged(board: leaderboard.Board, out: Path) -> str:
     """Writes the page of the metrics judged where the run has what they are judged by; returns where it is."""
     from attrlab.leaderboard import judged_page
+    from attrlab.leaderboard.judged import judged_at_all
 
-    if not judged_page.judged_at_all(board):
+    if not judged_at_all(board):
         return ""
     write_text(out / "judged.html", judged_page.page(board))
     return f"   metrics judged: {out / 'judged.html'}"

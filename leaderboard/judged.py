@@ -105,20 +105,30 @@ class Judgement:
     agreements: tuple[Agreement, ...]
 
 
-@lru_cache(maxsize=1)
 def trusted(board: Board) -> frozenset[Column]:
     """Returns the columns that may be aggregated over methods, models or metrics (metrics spec 12.6).
 
     All columns of the board but those of a mean diagnosticity over models and data sets below 0.6; a column of which
     it is not known stays. Cheap: nothing else of :func:`judge` is computed.
     """
+    low = {column for column, values in _diagnosticities(board).items() if np.mean(values) < DIAGNOSTIC}
+    return frozenset(board.columns) - low
+
+
+def judged_at_all(board: Board) -> bool:
+    """Returns whether the run has what any metric can be judged by: explanations that should beat others."""
+    return bool(_diagnosticities(board))
+
+
+@lru_cache(maxsize=1)
+def _diagnosticities(board: Board) -> dict[Column, list[float]]:
+    """Mean diagnosticity of each column, wherever it is known."""
     found: dict[Column, list[float]] = {}
     for scores in (scores for block in _blocks(board) for scores in block):
         value = float(mean(diagnosticity(scores, cast(board)), axis=0))
         if not isnan(value):
             found.setdefault(scores.column, []).append(value)
-    low = {column for column, values in found.items() if np.mean(values) < DIAGNOSTIC}
-    return frozenset(board.columns) - low
+    return found
 
 
 @lru_cache(maxsize=1)

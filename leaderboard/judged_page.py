@@ -58,11 +58,6 @@ class Cell(NamedTuple):
     title: str
 
 
-def judged_at_all(board: Board) -> bool:
-    """Returns whether the run has what any metric can be judged by: explanations that should beat others."""
-    return any(row.readings.diagnosticity.value is not None for row in judge(board).rows)
-
-
 def page(board: Board) -> str:
     """Returns the HTML page of the metrics judged: no network, no file beside it."""
     found = judge(board)

@@ -16,7 +16,7 @@ from attrlab.bench import command
 from attrlab.leaderboard import board as stored
 from attrlab.leaderboard import judged_page
 from attrlab.leaderboard.comparisons import compare_all
-from attrlab.leaderboard.judged import judge, trusted
+from attrlab.leaderboard.judged import judge, judged_at_all, trusted
 from attrlab.leaderboard.judged_ranks import clustered, gain, kendall, merits, reliability
 from attrlab.leaderboard.judged_readings import FEW
 from attrlab.leaderboard.judged_scores import _is, cast
@@ -422,7 +422,7 @@ def test_trusted_pools_models(reversed_, kept):
 @pytest.mark.parametrize("gone", [{"random", *LOO}, METHODS.keys() - {"random", "label_leak"}])
 def test_what_is_not_known_is_kept_and_not_judged(gone):
     board = made(lambda method, *_: None if method in gone else perfect()(method))
-    assert (trusted(board), judged_page.judged_at_all(board)) == (frozenset(board.columns), False)
+    assert (trusted(board), judged_at_all(board)) == (frozenset(board.columns), False)
 
 
 GOOD = Readings(
