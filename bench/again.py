@@ -113,8 +113,8 @@ def _noised_logits(engine: Engine, encoded: Encoded, noise: Floats) -> Floats:
     """Logits ``(n_classes,)`` with an offset on the word embeddings; asked alone, so that nothing else matters."""
     row = whole(encoded)._replace(offset=lambda own: torch.from_numpy(noise).to(own))
     with torch.inference_mode():
-        batch = engine.model.collate([row], length=engine.length_of(len(encoded.ids)))
-        return np.asarray(engine.model.forward(batch).logits[0].double().cpu().numpy())
+        batch = engine.answering.collate([row], length=engine.length_of(len(encoded.ids)))
+        return np.asarray(engine.answering.forward(batch).logits[0].double().cpu().numpy())
 
 
 class _Roomy(Engine):
@@ -130,7 +130,13 @@ def _in_other_company(part: _Part, kind: str, index: int) -> Setting:
     """First alone in every batch, then padded to another length."""
     options = part.session.options
     make, token_budget = (Engine, 0) if index == 1 else (_Roomy, options.token_budget)
-    engine = make(part.engine.model, part.engine.encoded, token_budget=token_budget, timeout=options.timeout)
+    engine = make(
+        part.engine.model,
+        part.engine.encoded,
+        token_budget=token_budget,
+        timeout=options.timeout,
+        answering=part.engine.answering,
+    )
     return Setting(engine, _same(part, kind, index).changes)
 
 
@@ -191,7 +197,7 @@ def _neighbours(part: _Part, kind: str, slot: int) -> list[Neighbour] | str:
     if not options:
         return f"no word of the text allows a {kind}"
     found = neighbours.proposals(model, encoded, options, kind)
-    logits = full_logits(Engine(model, [one.encoded for one in found]))
+    logits = full_logits(Engine(model, [one.encoded for one in found], answering=part.engine.answering))
     target = part.targets[slot]
     before = scalar("prob", part.logits()[slot][None], target)
     kept = []

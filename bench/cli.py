@@ -88,6 +88,8 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per documented option
 
     if timeout is not None and not 0 < timeout < math.inf:
         raise UserError(f"--timeout {timeout:g}: give a number of seconds above 0, or leave it out for no limit")
+    if executor == "ray" and ":" in device:
+        raise UserError(f"--device {device!r}: every Ray worker has an accelerator of its own; use --device cuda")
     if address and executor != "ray":
         raise UserError(f"--address {address!r} is that of a Ray cluster; add --executor ray, or leave it out")
     chosen = suites.override(

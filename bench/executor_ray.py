@@ -10,13 +10,13 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util import ActorPool
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -55,20 +55,13 @@ class Ray:
 
     def __init__(self, workers: int, address: str, *, small: bool, gpu: bool) -> None:
         _join(address)
-        total, nodes = ray.cluster_resources(), ray.nodes()  # type: ignore[no-untyped-call]
-        cores, devices = int(total.get("CPU", 0)), int(total.get("GPU", 0))
-        if not cores or (gpu and not devices):
-            raise UserError(f"the Ray cluster has {cores} cores and {devices} GPUs; start a node that has some")
-        self.workers = workers or (devices if gpu else cores if small else sum(node["Alive"] for node in nodes))
-        own = 1 if small else max(1, cores // self.workers)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        self.workers, own = room([(node.get("CPU", 0), node.get("GPU", 0)) for node in nodes], workers, small, gpu)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # what can be imported here can be there
+        told = {name: value for name, value in os.environ.items() if name.startswith(("ATTRLAB_", "HF_"))}
+        told["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # what can be imported here can be there
         self._actor = ray.remote(_Actor).options(
-            num_cpus=min(own, cores / self.workers),
-            num_gpus=int(gpu),
-            runtime_env={"env_vars": path},
-            max_restarts=-1,
-            max_task_retries=RETRIES,
+            num_cpus=own, num_gpus=int(gpu), runtime_env={"env_vars": told}, max_restarts=-1, max_task_retries=RETRIES
         )
         self._desk: Any = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote()
 
@@ -79,31 +72,77 @@ class Ray:
     def each(self, work: Work[T], items: Sequence[Any], progress: Progress) -> list[T]:
         """See :meth:`attrlab.bench.executor.Executor.each`."""
         shared, count = ray.put(work), min(self.workers, len(items))
-        actors: list[Any] = [self._actor.remote(shared, self._desk) for _ in range(count)]
+        actors: list[Any] = [self._actor.remote(shared, self._desk, str(Path.cwd())) for _ in range(count)]
         pool, found = ActorPool(actors), dict[int, T]()
         for numbered in enumerate(items):
             pool.submit(lambda actor, numbered: actor.do.remote(*numbered), numbered)
         try:
             while pool.has_next():  # type: ignore[no-untyped-call]
-                with suppress(TimeoutError):
-                    index, result = pool.get_next_unordered(POLL)
+                index, result = _next(pool)
+                if index >= 0:
                     found[index] = result
+                while pool.has_free():  # type: ignore[no-untyped-call]  # the room may be what a lost one waits for
+                    ray.kill(pool.pop_idle())  # type: ignore[no-untyped-call]
                 for kind, value in ray.get(self._desk.news.remote()):
                     getattr(progress, kind)(value)
-        except RayActorError as error:
-            raise UserError(
-                f"a Ray worker cannot start: {_cause(error)}" if error.actor_init_failed else LOST
-            ) from error
         except RayTaskError as error:
-            raise error.cause from None
+            raise _cause(error) from None
+        except RayError as error:
+            begun = not getattr(error, "actor_init_failed", False)
+            last = str(error).strip().rpartition("\n")[2]
+            raise UserError(LOST if begun else f"a Ray worker cannot start: {last}") from error
         finally:
             for actor in actors:
                 ray.kill(actor)
         return [found[index] for index in range(len(items))]
 
 
-def _cause(error: Exception) -> str:
-    return str(error).strip().rpartition("\n")[2]
+def room(nodes: Sequence[tuple[float, float]], workers: int, small: bool, gpu: bool) -> tuple[int, float]:
+    """Returns how many actors there are to be and how many cores each has, so that all fit at once.
+
+    Args:
+        nodes: Cores and accelerators of each machine.
+        workers: Number of actors; 0 takes one per accelerator, per core for small models, or per machine.
+        small: Whether one core each is enough.
+        gpu: Whether each has an accelerator of its own.
+
+    Raises:
+        UserError: If no machine has what an actor needs.
+
+    >>> room([(8, 0), (4, 0)], 0, True, False), room([(8, 0), (4, 0)], 0, False, False), room([(2, 0)], 3, True, False)
+    ((12, 1.0), (2, 4.0), (3, 0.66))
+    """
+    fit = [(int(cores), int(devices)) for cores, devices in nodes if cores >= 1 and (devices >= 1 or not gpu)]
+    if not fit:
+        raise UserError(f"no machine of the Ray cluster has {'a GPU and a core' if gpu else 'a core'}; start one")
+    cores = sum(cores for cores, _ in fit)
+    workers = workers or sum(devices if gpu else cores if small else 1 for cores, devices in fit)
+    if workers > cores:
+        return workers, int(100 * cores / workers) / 100
+    if small:
+        return workers, 1.0
+    each = ceil(workers / len(fit))
+    return workers, float(max(1, min(cores // (devices if gpu else each) for cores, devices in fit)))
+
+
+def _next(pool: Any) -> tuple[int, Any]:
+    """Returns index and result of an item that is finished; -1 if none is, after a while."""
+    try:
+        found: tuple[int, Any] = pool.get_next_unordered(POLL)
+    except TimeoutError as error:
+        if isinstance(error, RayTaskError):  # the work's own
+            raise
+        return -1, None
+    return found
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Returns what was raised where the work was done; its traceback there, where it is nothing to tell a user."""
+    while isinstance(error, RayTaskError):
+        told, error = error, error.cause
+        if not isinstance(error, RayTaskError | UserError):
+            error.__cause__ = told
+    return error
 
 
 def _join(address: str) -> None:
@@ -111,7 +150,7 @@ def _join(address: str) -> None:
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    where = {"address": address} if address else {"include_dashboard": False}
+    where = {"address": address} if address else {"address": "local", "include_dashboard": False}
     try:
         ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -188,7 +227,9 @@ class DeskStore(Store):
 class _Actor:
     """A worker."""
 
-    def __init__(self, work: Any, desk: Any) -> None:
+    def __init__(self, work: Any, desk: Any, folder: str) -> None:
+        if Path(folder).is_dir():  # paths of models and plug-ins may be relative to it
+            os.chdir(folder)
         self._work = work
         self._desk = desk
 

@@ -61,7 +61,8 @@ class Suite(_Table):
         limit: First examples of each data set's fixed label-stratified order.
         seed: Of all draws of the methods.
         unit: What is scored: canonical words, or tokens.
-        precision: In which the model answers questions; white-box methods always work in float32.
+        precision: In which the model answers questions; white-box methods work in float32, and so do
+            models that a metric trains.
         operators: Removal operators of the erasure metrics.
         filler: Masked language model of the operator ``mlm``: local folder, hub id, or the one trained for it.
         chunk: Examples per stored file.

@@ -83,6 +83,9 @@ def effects(new: Board, old: Board) -> tuple[tuple[Explained, ...], tuple[Scored
         raise UserError(
             f"both folders have precision {new.suite.precision!r}; run one of them with another --precision"
         )
+    for what, ours, others in _settings(new, old):
+        if ours != others:
+            raise UserError(f"{what} is {ours!r} in the new and {others!r} in the old; let only --precision differ")
     theirs = names(old.methods)
     pairs = [(name, name) for name in names(new.methods) if name in theirs]
     families: dict[tuple[str, str, Column], list[Match]] = {}
@@ -91,6 +94,18 @@ def effects(new: Board, old: Board) -> tuple[tuple[Explained, ...], tuple[Scored
             families.setdefault(match.family, []).append(match)
     scored = (_scored(family) for family in families.values())
     return tuple(_explained(new, old)), tuple(one for one in scored if one.n)
+
+
+def _settings(new: Board, old: Board) -> Iterator[tuple[str, object, object]]:
+    """Yields what else would shape scores, with its value in both folders."""
+    yield "the seed", new.suite.seed, old.suite.seed
+    yield "[explain]", new.suite.explain, old.suite.explain
+    yield "[re_explain]", new.suite.re_explain, old.suite.re_explain
+    known = {card.name: card for card in old.methods}
+    for card in new.methods:
+        if card.name in known:
+            yield f"the version of {card.name}", card.version, known[card.name].version
+            yield f"the source of {card.name}", card.origin, known[card.name].origin
 
 
 def _explained(new: Board, old: Board) -> Iterator[Explained]:
@@ -103,7 +118,8 @@ def _explained(new: Board, old: Board) -> Iterator[Explained]:
 
 def _beside(new: Cell, old: Cell) -> Explained:
     targets = {row.example: row.target for row in old.predictions}
-    same = {row.example for row in new.predictions if row.target == targets.get(row.example)}
+    asked = [row for row in new.predictions if row.example in targets]
+    same = {row.example for row in asked if row.target == targets[row.example]}
     rows = {row.example: row.scores for row in old.attributions if row.scores is not None}
     pairs = [
         np.stack([row.scores, rows[row.example]])
@@ -117,7 +133,7 @@ def _beside(new: Cell, old: Cell) -> Explained:
         dataset=new.dataset,
         method=new.method,
         n=len(pairs),
-        other=sum(row.example in targets for row in new.predictions) - len(same),
+        other=len(asked) - len(same),
         largest=max((_apart(pair) for pair in pairs), default=nan),
         mean_tau=float(known.mean()) if len(known) else nan,
         least_tau=float(known.min()) if len(known) else nan,

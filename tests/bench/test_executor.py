@@ -8,7 +8,7 @@ import ray
 
 from attrlab.bench.errors import UserError
 from attrlab.bench.executor import Local
-from attrlab.bench.executor_ray import RETRIES, DeskStore, Ray
+from attrlab.bench.executor_ray import RETRIES, DeskStore, Ray, room
 from attrlab.bench.store import Store
 
 
@@ -48,7 +48,7 @@ class Heard:
 
 @pytest.fixture(scope="module")
 def cluster():
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -86,6 +86,52 @@ def refuse(item, _progress):
     """Refuses one item."""
     if item == 3:
         raise UserError(f"no such thing: {item}")
+
+
+@pytest.mark.parametrize("kind", [TimeoutError, ValueError, UserError])
+def test_what_the_work_raises_is_what_is_raised(executor, kind):
+    with pytest.raises(kind, match="item 3 is wrong") as told:
+        executor.each(Raises(kind), range(6), Heard())
+    assert type(told.value) is kind
+
+
+class Raises:
+    """Raises an error on one item."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __call__(self, item, _progress):
+        if item == 3:
+            raise self.kind(f"item {item} is wrong")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_full_disk_is_one_line_on_ray_as_well(tmp_path):
+    executor = Ray(2, "", small=True, gpu=False)
+    store = executor.share(Store(tmp_path / "o"))
+    (tmp_path / "o" / "scores").rmdir()
+    (tmp_path / "o" / "scores").write_text("in the way")
+    with pytest.raises(UserError) as told:
+        executor.each(Squares(store), range(2), Heard())
+    assert "\n" not in str(told.value)
+    assert str(tmp_path) in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "small", "gpu", "expected"),
+    [
+        ([(0, 0), (32, 0), (32, 0)], 0, False, False, (2, 32)),  # a head that lends nothing
+        ([(64, 0), (8, 0)], 0, False, False, (2, 8)),
+        ([(64, 0), (8, 2)], 0, False, True, (2, 4)),  # the cores beside the accelerators
+        ([(8, 0)], 3, False, False, (3, 2)),
+        ([(8, 0), (8, 0)], 3, False, False, (3, 4)),
+        ([(2, 0)], 3, True, False, (3, 0.66)),
+        ([(2, 0)], 0, True, False, (2, 1)),
+    ],
+)
+def test_all_actors_find_room_at_once(nodes, workers, small, gpu, expected):
+    assert room(nodes, workers, small, gpu) == expected
 
 
 def double(item, _progress):
@@ -139,5 +185,5 @@ def test_cores_are_shared_out(cluster):
     assert Ray(0, "", small=True, gpu=False).workers == 2
     assert Ray(0, "", small=False, gpu=False).workers == 1
     assert Ray(5, "", small=True, gpu=False).each(double, range(6), Heard()) == [0, 2, 4, 6, 8, 10]  # more than cores
-    with pytest.raises(UserError, match="2 cores and 0 GPUs"):
+    with pytest.raises(UserError, match="no machine of the Ray cluster has a GPU and a core"):
         Ray(0, "", small=True, gpu=True)

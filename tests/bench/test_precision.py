@@ -104,4 +104,6 @@ def test_only_precision_may_differ(attrlab, folders):
     _, old = folders
     assert "both folders have precision 'float32'" in attrlab("precision", old, old).message
     assert attrlab.run("other", *METHODS, "--precision", "bfloat16", dataset="lexicon:dev").code == 0
+    assert attrlab.run("seeded", *METHODS, "--precision", "bfloat16", "--seed", 1).code == 0
+    assert "the seed is 1 in the new and 0 in the old" in attrlab("precision", "seeded", old).message
     assert "no model on a data set in common" in attrlab("precision", "other", old).message
