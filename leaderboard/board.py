@@ -238,8 +238,8 @@ class Shift:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Board:
-    """Everything a results folder holds, in the order of its ``run.json``."""
+class Settings:
+    """What a run was made of, in the order of its ``run.json``."""
 
     suite: Suite
     provenance: Provenance
@@ -248,6 +248,12 @@ class Board:
     columns: tuple[Column, ...]
     models: tuple[ModelCard, ...]
     datasets: tuple[DatasetCard, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Board(Settings):
+    """Everything a results folder holds, in the order of its ``run.json``."""
+
     cells: tuple[Cell, ...]
     shifts: tuple[Shift, ...] = ()
 

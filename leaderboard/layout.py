@@ -2,17 +2,7 @@
 
 from dataclasses import dataclass
 
-from attrlab.leaderboard.board import (
-    AttributionRow,
-    Column,
-    DatasetCard,
-    MethodCard,
-    MetricCard,
-    ModelCard,
-    Prediction,
-    Provenance,
-    Suite,
-)
+from attrlab.leaderboard.board import AttributionRow, Prediction, Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +37,10 @@ class StoredShift:
     keys: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredRun:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoredRun(Settings):
     """``run.json``."""
 
-    suite: Suite
-    provenance: Provenance
-    methods: tuple[MethodCard, ...]
-    metrics: tuple[MetricCard, ...]
-    columns: tuple[Column, ...]
-    models: tuple[ModelCard, ...]
-    datasets: tuple[DatasetCard, ...]
     cells: tuple[StoredCell, ...]
     shifts: tuple[StoredShift, ...] = ()
 
