@@ -73,6 +73,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per documented option
     timeout: Annotated[float | None, typer.Option(help="Seconds per method and example; default none.")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core for small models.")] = 0,
     reuse: Annotated[bool, typer.Option(help="Compute shared beginnings once (large causal models, CPU).")] = False,
+    narrow: Annotated[bool, typer.Option(help="Compute the last block only where the head reads.")] = True,
     precision: Annotated[str | None, typer.Option(help="Of the model's answers: float32 or bfloat16.")] = None,
     executor: Annotated[Literal["local", "ray"], typer.Option(help="Who works: this machine, or Ray.")] = "local",
     address: Annotated[str, typer.Option(help="Of a Ray cluster: auto, HOST:6379; default starts one here.")] = "",
@@ -85,6 +86,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per documented option
     """
     from attrlab.bench import command, session
     from attrlab.bench import suite as suites
+    from attrlab.bench.shortcuts import Shortcuts
 
     if timeout is not None and not 0 < timeout < math.inf:
         raise UserError(f"--timeout {timeout:g}: give a number of seconds above 0, or leave it out for no limit")
@@ -108,7 +110,7 @@ def run(  # noqa: PLR0913, PLR0917 - one parameter per documented option
         timeout=timeout,
         retry_failed=retry_failed,
         workers=workers,
-        reuse=reuse,
+        shortcuts=Shortcuts(prefix=reuse, last_block=narrow),
         executor=executor,
         address=address,
     )

@@ -12,7 +12,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -25,8 +25,10 @@ from attrlab.bench.errors import BudgetExceededError, ContractError, NotApplicab
 from attrlab.bench.inputs import Encoded
 from attrlab.bench.model import TextModel
 from attrlab.bench.operators import WHOLE, Key, Mask, questions
+from attrlab.bench.pooled import pooled
 from attrlab.bench.prefix import Prefixes
 from attrlab.bench.removal import removals, whole
+from attrlab.bench.shortcuts import Shortcuts
 from attrlab.bench.types import Ask, Asker, Cost, Floats
 
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
@@ -97,7 +99,7 @@ class Engine:
         timeout: Seconds each asker or white-box call may take per example; None for no limit.
         progress: Called with the number of questions answered by each batch.
         answering: Who answers questions; by default the model. See :mod:`attrlab.bench.precision`.
-        reuse: Of a causal model's rows that begin alike, compute what they share once; see :mod:`attrlab.bench.prefix`.
+        shortcuts: What need not be computed, since nobody's answer depends on it.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class Engine:
         timeout: float | None = None,
         progress: Callable[[int], None] = lambda _rows: None,
         answering: TextModel | None = None,
-        reuse: bool = False,
+        shortcuts: Shortcuts = Shortcuts(),  # noqa: B008 - immutable
     ) -> None:
         self.model = model
         self.answering = answering or model
@@ -118,7 +120,8 @@ class Engine:
         self.token_budget = token_budget or LEAST_TOKENS
         self.timeout = timeout
         self._progress = progress
-        self._prefixes = Prefixes(self.answering, LEAST_TOKENS) if reuse and model.resumable else None
+        self.shortcuts = shortcuts
+        self._prefixes = Prefixes(self.answering, LEAST_TOKENS) if shortcuts.prefix and model.resumable else None
         self._finished: Callable[[Job], None] = lambda _job: None
         self._answers: list[dict[Key, Floats]] = [{} for _ in encoded]
         self._pending: dict[int, dict[tuple[int, Key], Row]] = defaultdict(dict)
@@ -247,8 +250,9 @@ class Engine:
         """Class logits of a batch; one that the device's memory cannot hold is halved, and so are all later ones."""
         try:
             with torch.inference_mode():
-                logits = self.answering.forward(self.answering.collate(rows, length=length)).logits
-            return logits.double().cpu().numpy()
+                batch = self.answering.collate(rows, length=length)
+                with pooled(self.answering, batch) if self.shortcuts.last_block else nullcontext():
+                    return self.answering.forward(batch).logits.double().cpu().numpy()
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise

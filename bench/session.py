@@ -15,6 +15,7 @@ from attrlab.bench.model import TextModel
 from attrlab.bench.plan import Block, Chunk, Plan
 from attrlab.bench.precision import answering
 from attrlab.bench.removal import Unigram
+from attrlab.bench.shortcuts import Shortcuts
 from attrlab.bench.store import Store
 
 SMALL = 5_000_000
@@ -35,8 +36,8 @@ class Options:
         timeout: Seconds per method and example, or None.
         retry_failed: Compute chunks again that hold failed rows.
         workers: Processes; 0 takes one per core for small models and one for others.
-        reuse: Compute once what inputs of a causal model share at their beginning; on a CPU, and not for small models,
-            which are faster without.
+        shortcuts: What forward passes leave out; ``prefix`` only on a CPU, and not for small models, which are faster
+            without.
         threads: Of models that are not small; 0 takes as many as torch does.
         executor: ``local``, or ``ray``.
         address: Of a running Ray cluster; empty starts one on this machine.
@@ -47,7 +48,7 @@ class Options:
     timeout: float | None = None
     retry_failed: bool = False
     workers: int = 0
-    reuse: bool = False
+    shortcuts: Shortcuts = field(default_factory=Shortcuts)
     threads: int = 0
     executor: str = "local"
     address: str = ""
@@ -88,6 +89,7 @@ class Session:
     def new_engine(self, model: TextModel, examples: Sequence[Example]) -> Engine:
         """Returns an engine that asks a model about examples."""
         encoded = [model.encode(example, self.plan.suite.unit) for example in examples]
+        wanted = self.options.shortcuts
         large = self.block.checkpoint is not None and self.block.checkpoint.parameters >= SMALL
         return Engine(
             model,
@@ -95,7 +97,7 @@ class Session:
             token_budget=self.options.token_budget,
             timeout=self.options.timeout,
             answering=self._answering(model),
-            reuse=self.options.reuse and large and model.device.type == "cpu",
+            shortcuts=wanted._replace(prefix=wanted.prefix and large and model.device.type == "cpu"),
         )
 
     def _answering(self, model: TextModel) -> TextModel:

@@ -41,7 +41,7 @@ def check_site(site: str) -> str:
 
 def depth(model: TextModel) -> int:
     """Returns L, the number of blocks."""
-    return len(_blocks(model))
+    return len(blocks(model))
 
 
 def check_layer(model: TextModel, layer: int) -> int:
@@ -106,8 +106,8 @@ def states(
     Raises:
         UserError: If the model has no such layer.
     """
-    blocks = _blocks(model)
-    last = len(blocks) if upto is None else check_layer(model, upto)
+    stack = blocks(model)
+    last = len(stack) if upto is None else check_layer(model, upto)
     found: list[Tensor] = []
 
     def enter(_module: Any, args: Any, kwargs: Any) -> None:
@@ -115,11 +115,11 @@ def states(
 
     def leave(_module: Any, _args: Any, output: Any) -> None:
         found.append(output[0] if isinstance(output, tuple) else output)
-        if len(found) == last < len(blocks):
+        if len(found) == last < len(stack):
             raise _StopForwardError
 
     swapped = [_swap(model, embeds)] if check_site(site) == "h0" and embeds is not None else []
-    hooks = [*swapped, _before_first(model, enter), *(block.register_forward_hook(leave) for block in blocks[:last])]
+    hooks = [*swapped, _before_first(model, enter), *(block.register_forward_hook(leave) for block in stack[:last])]
     with _hooks(*hooks), suppress(_StopForwardError):
         found[-1] = model.backbone(batch, None if swapped else embeds).last_hidden_state
     return tuple(found)
@@ -144,7 +144,12 @@ def hidden_states(model: TextModel) -> Iterator[list[Tensor]]:
         yield found
 
 
-def _blocks(model: TextModel) -> Sequence[nn.Module]:
+def blocks(model: TextModel) -> Sequence[nn.Module]:
+    """Returns the blocks of a model, first to last.
+
+    Raises:
+        UserError: If its architecture is not known.
+    """
     for path in _BLOCKS:
         try:
             blocks: Sequence[nn.Module] = attrgetter(path)(model.network.base_model)
@@ -163,7 +168,7 @@ def _hidden_input(args: Any, kwargs: Any) -> Tensor:
 
 
 def _before_first(model: TextModel, hook: Any) -> Any:
-    return _blocks(model)[0].register_forward_pre_hook(hook, with_kwargs=True)
+    return blocks(model)[0].register_forward_pre_hook(hook, with_kwargs=True)
 
 
 def _swap(model: TextModel, embeds: Tensor) -> Any:

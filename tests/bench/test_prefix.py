@@ -20,6 +20,7 @@ from attrlab.bench.model import TextModel
 from attrlab.bench.prefix import STOPS, Prefixes
 from attrlab.bench.removal import remove
 from attrlab.bench.session import SMALL, Options, Session
+from attrlab.bench.shortcuts import Shortcuts
 from attrlab.bench.testing import examples
 from attrlab.bench.types import Ask, Bools, Floats, Ints
 
@@ -79,7 +80,7 @@ def test_answers_are_those_of_the_model_itself(name: str, operator: str, pairs: 
     coded = encode(model, pairs=pairs)
     keeps = [masks(one.n_units, slot) for slot, one in enumerate(coded)]
     asked = [Job(slot=slot, asker=ask(keep, operator), operator="") for slot, keep in enumerate(keeps)]
-    Engine(model, coded, reuse=True).run(asked)
+    Engine(model, coded, shortcuts=Shortcuts(prefix=True)).run(asked)
     for job, one, keep in zip(asked, coded, keeps, strict=True):
         expected = alone(model, [remove(model, one, mask, operator) for mask in keep])
         assert np.ptp(expected[:, 0]) > 1e-3, "answers that never change prove nothing"
@@ -97,7 +98,7 @@ def test_company_order_and_room_change_no_bit_of_an_answer(name: str) -> None:
             key: Job(slot=key[0], asker=ask(masks(coded[key[0]].n_units, key[1]), "replace"), operator="")
             for key in chosen
         }
-        engine = Engine(model, coded, reuse=True)
+        engine = Engine(model, coded, shortcuts=Shortcuts(prefix=True))
         engine._prefixes = Prefixes(model, 256, capacity)
         engine.run(list(asked.values()))
         return {key: job.result for key, job in asked.items()}
@@ -219,7 +220,7 @@ def test_other_operators_are_answered_in_the_plain_way_and_by_the_same_engine(
     model = tiny(name)
     coded = encode(model)
     keep = ~np.eye(coded[0].n_units, dtype=bool)
-    engine = Engine(model, coded, reuse=True)
+    engine = Engine(model, coded, shortcuts=Shortcuts(prefix=True))
     reads.clear()
     jobs = {
         operator: Job(slot=0, asker=ask(keep, operator), operator="") for operator in ("attn", "zero", "mean", "pad")
@@ -257,7 +258,7 @@ def test_reuse_changes_no_count() -> None:
             Job(slot=slot, asker=ask(np.vstack([masks(one.n_units, 3)] * 2), "delete"), operator="")
             for slot, one in enumerate(coded)
         ]
-        Engine(model, coded, reuse=reuse, progress=progress.append).run(jobs)
+        Engine(model, coded, shortcuts=Shortcuts(prefix=reuse), progress=progress.append).run(jobs)
         counts.append((sum(progress), [(job.forwards, job.unique) for job in jobs]))
         assert all(job.seconds > 0 for job in jobs)
     assert counts[0] == counts[1]
@@ -268,7 +269,7 @@ def test_an_encoder_has_nothing_to_reuse(reads: list[tuple[int, int]]) -> None:
     coded = encode(model)
     jobs = [Job(slot=0, asker=ask(masks(coded[0].n_units, 0), "replace"), operator="") for _ in range(2)]
     for job, reuse in zip(jobs, (False, True), strict=True):
-        Engine(model, coded, reuse=reuse).run([job])
+        Engine(model, coded, shortcuts=Shortcuts(prefix=reuse)).run([job])
     assert np.array_equal(jobs[0].result, jobs[1].result)
     assert not reads
 
@@ -278,7 +279,7 @@ def test_without_memory_for_it_rows_are_answered_in_the_plain_way(monkeypatch: p
     coded = encode(model)
     keep = masks(coded[0].n_units, 0)
     job = Job(slot=0, asker=ask(keep, "replace"), operator="")
-    engine = Engine(model, coded, reuse=True)
+    engine = Engine(model, coded, shortcuts=Shortcuts(prefix=True))
 
     def full(*_args: Any) -> Any:
         raise torch.OutOfMemoryError
@@ -301,7 +302,7 @@ def test_a_run_reuses_where_it_is_told_to_and_the_model_is_not_small(
         plan=SimpleNamespace(suite=SimpleNamespace(unit="word", precision="float32")),  # type: ignore[arg-type]
         block=SimpleNamespace(checkpoint=SimpleNamespace(parameters=parameters)),  # type: ignore[arg-type]
         store=None,  # type: ignore[arg-type]
-        options=Options(reuse=reuse),
+        options=Options(shortcuts=Shortcuts(prefix=reuse)),
         progress=None,  # type: ignore[arg-type]
     )
     engine = session.new_engine(tiny("gpt2-mini"), examples())

@@ -37,7 +37,7 @@ def plain(model: TextModel, pairs: bool = False) -> list[Any]:
 
 def hooks_of(model: TextModel) -> list[int]:
     """Keys of the hooks on the blocks; transformers leaves some of its own."""
-    return [key for block in states._blocks(model) for key in (*block._forward_hooks, *block._forward_pre_hooks)]
+    return [key for block in states.blocks(model) for key in (*block._forward_hooks, *block._forward_pre_hooks)]
 
 
 @each_mini
@@ -69,7 +69,7 @@ def test_a_pass_ends_after_the_last_block_asked_for(name: str) -> None:
     model = tiny(name)
     batch = batch_of(model)
     ran: list[int] = []
-    blocks = states._blocks(model)
+    blocks = states.blocks(model)
     before = hooks_of(model)
     hooks = [block.register_forward_hook(lambda *_, k=k: ran.append(k)) for k, block in enumerate(blocks, 1)]
     whole_pass = states.states(model, batch)

@@ -23,6 +23,7 @@ from attrlab.bench import train
 from attrlab.bench.engine import Engine, Job
 from attrlab.bench.inputs import Encoded, Example
 from attrlab.bench.model import TextModel
+from attrlab.bench.shortcuts import Shortcuts
 from attrlab.bench.testing import TEXTS
 from attrlab.bench.types import Ask, Bools, Floats
 from attrlab.bench.zoo import BY_MINI, ZOO
@@ -71,7 +72,7 @@ def asker(keep: Bools) -> Generator[Ask, Floats, Floats]:
 
 def timed(model: TextModel, encoded: Sequence[Encoded], keeps: Sequence[Bools], *, reuse: bool) -> tuple[float, Floats]:
     """Returns the CPU seconds that the engine takes, and the answers."""
-    engine = Engine(model, encoded, reuse=reuse)
+    engine = Engine(model, encoded, shortcuts=Shortcuts(prefix=reuse))
     jobs = [Job(slot=slot, asker=asker(keep), operator="replace") for slot, keep in enumerate(keeps)]
     start = time.process_time()
     engine.run(jobs)

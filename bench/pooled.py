@@ -1,0 +1,104 @@
+"""The last block of a transformer, computed only where the head of the model reads.
+
+What a classifier answers depends on the last block's output at one position per row. Of the other positions the block
+needs keys and values; their queries, attention and feed-forward part are work that nobody looks at, one sixth of a
+model of six blocks nearly. Answers are the same but for rounding.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from attrlab.bench.batch import Batch
+from attrlab.bench.model import TextModel
+from attrlab.bench.states import blocks
+
+Projected = tuple[Tensor, Tensor]
+"""Keys and values of an attention layer, side by side for all heads, (R, L, D) each."""
+
+
+def _bert(block: Any, hidden: Tensor) -> Projected:
+    attention = block.attention.self
+    return attention.key(hidden), attention.value(hidden)
+
+
+def _gpt2(block: Any, hidden: Tensor) -> Projected:
+    joint, width = block.attn.c_attn, hidden.shape[-1]
+    normed = block.ln_1(hidden).flatten(0, 1)
+    both = torch.addmm(joint.bias[width:], normed, joint.weight[:, width:]).view(*hidden.shape[:2], 2, width)
+    return both[:, :, 0], both[:, :, 1]
+
+
+def _opt(block: Any, hidden: Tensor) -> Projected:
+    normed = block.self_attn_layer_norm(hidden) if block.do_layer_norm_before else hidden
+    return block.self_attn.k_proj(normed), block.self_attn.v_proj(normed)
+
+
+_PROJECTIONS: dict[str, Callable[[Any, Tensor], Projected]] = {"bert": _bert, "gpt2": _gpt2, "opt": _opt}
+
+
+class _Known(NamedTuple):
+    """Stands where a block expects a cache, and tells it the keys and values of all positions, (R, heads, L, d)."""
+
+    keys: Tensor
+    values: Tensor
+
+    def update(self, _keys: Tensor, _values: Tensor, *_layer: Any, **_options: Any) -> Projected:
+        return self.keys, self.values
+
+
+def applies(model: TextModel) -> bool:
+    """Whether the model's head reads one position per row, and its blocks are of a kind that is known here."""
+    plain = type(model).forward is TextModel.forward and model.network.config._attn_implementation == "sdpa"
+    return plain and model.network.config.model_type in _PROJECTIONS
+
+
+@contextmanager
+def pooled(model: TextModel, batch: Batch) -> Iterator[None]:
+    """Has the last block compute what it gives at the pooling position of each row, while ``batch`` is run.
+
+    Its output has the usual shape (R, L, D): at every position, what belongs to the pooling position. Nothing happens
+    to a model of another kind.
+    """
+    if not applies(model):
+        yield
+        return
+    block, pool = blocks(model)[-1], model.pool(batch)
+    handles = [
+        block.register_forward_pre_hook(_Narrow(model, pool), with_kwargs=True),
+        block.register_forward_hook(lambda _block, _args, output: output.expand(-1, batch.ids.shape[1], -1)),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Narrow:
+    """Gives a block the states (R, 1, D) at the pooling positions, and the keys and values of all of them."""
+
+    def __init__(self, model: TextModel, pool: Tensor) -> None:
+        config = model.network.config
+        self.project = _PROJECTIONS[config.model_type]
+        self.heads, self.causal, self.pool = config.num_attention_heads, model.decoder, pool
+
+    def __call__(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        hidden = args[0]
+        rows, length, _ = hidden.shape
+        keys, values = (part.view(rows, length, self.heads, -1).transpose(1, 2) for part in self.project(block, hidden))
+        at = torch.arange(rows, device=hidden.device)
+        seen = {"attention_mask": self._mask(args, kwargs, at, length), "past_key_values": _Known(keys, values)}
+        return (hidden[at, self.pool][:, None],), seen
+
+    def _mask(self, args: tuple[Any, ...], kwargs: dict[str, Any], at: Tensor, length: int) -> Tensor | None:
+        """Returns where each pooling position may look, (R, 1, 1, L), of where all positions may; None for anywhere."""
+        given = [one for one in (*args[1:], kwargs.get("attention_mask")) if isinstance(one, Tensor)]
+        if given:
+            return given[0].expand(len(at), -1, length, -1)[at, :, self.pool][:, :, None]
+        if self.causal:
+            return (torch.arange(length, device=at.device) <= self.pool[:, None])[:, None, None]
+        return None
