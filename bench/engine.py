@@ -121,7 +121,9 @@ class Engine:
         self.timeout = timeout
         self._progress = progress
         self.shortcuts = shortcuts
-        self._prefixes = Prefixes(self.answering, LEAST_TOKENS) if shortcuts.prefix and model.resumable else None
+        self._prefixes: Prefixes | None = None
+        if shortcuts.prefix and model.resumable:
+            self._prefixes = Prefixes(self.answering, LEAST_TOKENS, last_block=shortcuts.last_block)
         self._finished: Callable[[Job], None] = lambda _job: None
         self._answers: list[dict[Key, Floats]] = [{} for _ in encoded]
         self._pending: dict[int, dict[tuple[int, Key], Row]] = defaultdict(dict)
@@ -251,7 +253,7 @@ class Engine:
         try:
             with torch.inference_mode():
                 batch = self.answering.collate(rows, length=length)
-                with pooled(self.answering, batch) if self.shortcuts.last_block else nullcontext():
+                with pooled(self.answering, self.answering.pool(batch)) if self.shortcuts.last_block else nullcontext():
                     return self.answering.forward(batch).logits.double().cpu().numpy()
         except torch.OutOfMemoryError:
             if len(rows) == 1:

@@ -5,14 +5,14 @@ needs keys and values; their queries, attention and feed-forward part are work t
 model of six blocks nearly. Answers are the same but for rounding.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import Cache
 
-from attrlab.bench.batch import Batch
 from attrlab.bench.model import TextModel
 from attrlab.bench.states import blocks
 
@@ -57,19 +57,24 @@ def applies(model: TextModel) -> bool:
 
 
 @contextmanager
-def pooled(model: TextModel, batch: Batch) -> Iterator[None]:
-    """Has the last block compute what it gives at the pooling position of each row, while ``batch`` is run.
+def pooled(model: TextModel, pool: Tensor) -> Iterator[None]:
+    """Has the last block compute what it gives at one position of each row, while R rows are run.
 
-    Its output has the usual shape (R, L, D): at every position, what belongs to the pooling position. Nothing happens
-    to a model of another kind.
+    Its output has the usual shape (R, L, D): at every position, what belongs to the one that was asked for. Nothing
+    happens to a model of another kind.
+
+    Args:
+        model: The model.
+        pool: (R,) the positions, counted from the first token that is run (others may precede in a cache).
     """
     if not applies(model):
         yield
         return
-    block, pool = blocks(model)[-1], model.pool(batch)
+    *_, block = blocks(model)
+    narrow = _Narrow(model, pool)
     handles = [
-        block.register_forward_pre_hook(_Narrow(model, pool), with_kwargs=True),
-        block.register_forward_hook(lambda _block, _args, output: output.expand(-1, batch.ids.shape[1], -1)),
+        block.register_forward_pre_hook(narrow, with_kwargs=True),
+        block.register_forward_hook(lambda _block, _args, output: output.expand(-1, narrow.length, -1)),
     ]
     try:
         yield
@@ -84,21 +89,26 @@ class _Narrow:
     def __init__(self, model: TextModel, pool: Tensor) -> None:
         config = model.network.config
         self.project = _PROJECTIONS[config.model_type]
-        self.heads, self.causal, self.pool = config.num_attention_heads, model.decoder, pool
+        self.heads, self.layer = config.num_attention_heads, config.num_hidden_layers - 1
+        self.causal, self.pool, self.length = model.decoder, pool, 0
 
     def __call__(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        hidden = args[0]
-        rows, length, _ = hidden.shape
-        keys, values = (part.view(rows, length, self.heads, -1).transpose(1, 2) for part in self.project(block, hidden))
+        hidden, *others = args
+        rows, self.length, _ = hidden.shape
+        shape = (rows, self.length, self.heads, -1)
+        keys, values = (part.view(shape).transpose(1, 2) for part in self.project(block, hidden))
+        for cache in (one for one in (*others, *kwargs.values()) if isinstance(one, Cache)):
+            keys, values = cache.update(keys, values, self.layer)
+        masks = [one for one in (*others, kwargs.get("attention_mask")) if isinstance(one, Tensor)]
         at = torch.arange(rows, device=hidden.device)
-        seen = {"attention_mask": self._mask(args, kwargs, at, length), "past_key_values": _Known(keys, values)}
+        seen = {"attention_mask": self._seen(masks, at, keys.shape[2]), "past_key_values": _Known(keys, values)}
         return (hidden[at, self.pool][:, None],), seen
 
-    def _mask(self, args: tuple[Any, ...], kwargs: dict[str, Any], at: Tensor, length: int) -> Tensor | None:
-        """Returns where each pooling position may look, (R, 1, 1, L), of where all positions may; None for anywhere."""
-        given = [one for one in (*args[1:], kwargs.get("attention_mask")) if isinstance(one, Tensor)]
-        if given:
-            return given[0].expand(len(at), -1, length, -1)[at, :, self.pool][:, :, None]
+    def _seen(self, masks: Sequence[Tensor], at: Tensor, keys: int) -> Tensor | None:
+        """Returns where each of the positions may look, (R, 1, 1, K), of where all may; None for everywhere."""
+        for mask in masks:
+            return mask.expand(len(at), -1, self.length, -1)[at, :, self.pool][:, :, None]
         if self.causal:
-            return (torch.arange(length, device=at.device) <= self.pool[:, None])[:, None, None]
+            last = keys - self.length + self.pool
+            return (torch.arange(keys, device=at.device) <= last[:, None])[:, None, None]
         return None

@@ -8,6 +8,7 @@ shapes, so that its logits are the same, bit for bit, whether what precedes a bl
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from attrlab.bench.batch import KeysValues, Row
 from attrlab.bench.model import TextModel
+from attrlab.bench.pooled import pooled
 from attrlab.bench.types import Floats, Ints
 
 STOPS = (*range(0, 32, 8), *range(32, 128, 16), *range(128, 256, 32), *range(256, 1024, 64), *range(1024, 4097, 256))
@@ -48,11 +50,13 @@ class Prefixes:
         model: A classifier with :attr:`TextModel.resumable`.
         tokens: Padded tokens of one forward pass.
         capacity: Bytes of keys and values that are kept; at least one input always finds room.
+        last_block: Compute the last block only where inputs end; see :mod:`attrlab.bench.pooled`.
     """
 
-    def __init__(self, model: TextModel, tokens: int, capacity: int = BYTES) -> None:
+    def __init__(self, model: TextModel, tokens: int, capacity: int = BYTES, *, last_block: bool = True) -> None:
         self.model = model
         self.tokens = tokens
+        self._last_block = last_block
         self._stops = [stop for stop in STOPS if stop < model.max_length] + [model.max_length]
         self._known: dict[bytes, Ints] = {}  # ids of a beginning -> where the keys and values of its tokens are
         self._used = 0
@@ -125,8 +129,9 @@ class Prefixes:
         ids = np.zeros((rows, stop - start), dtype=np.int64)
         for row, part in zip(ids, filled, strict=True):
             row[: len(part.ids) - start] = part.ids[start:]
-        states, layers = self.model.resume(torch.from_numpy(ids).to(self.model.device), self._past(filled, start))
-        last = torch.tensor([len(part.ids) - 1 - start for part in filled], device=states.device)
+        last = torch.tensor([len(part.ids) - 1 - start for part in filled], device=self.model.device)
+        with pooled(self.model, last) if self._last_block else nullcontext():
+            states, layers = self.model.resume(torch.from_numpy(ids).to(self.model.device), self._past(filled, start))
         logits = self.model.head(states[torch.arange(rows, device=states.device), last])
         self._remember(parts, layers, start, stop)
         return {index: answer for part, answer in zip(parts, logits, strict=False) for index in part.rows}

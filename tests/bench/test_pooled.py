@@ -17,6 +17,7 @@ from attrlab.bench.batch import Batch
 from attrlab.bench.engine import Engine, Job
 from attrlab.bench.model import TextModel
 from attrlab.bench.pooled import applies, pooled
+from attrlab.bench.prefix import Prefixes
 from attrlab.bench.removal import remove, whole
 from attrlab.bench.session import Options, Session
 from attrlab.bench.shortcuts import Shortcuts
@@ -72,7 +73,7 @@ def test_logits_and_readout_are_those_of_the_whole_block(name: str, dtype: torch
     model, spread = of_type(name, dtype), 0.0
     for batch in batches(model):
         expected = model.forward(batch)
-        with pooled(model, batch), tokens_of_last_block(model) as tokens:
+        with pooled(model, model.pool(batch)), tokens_of_last_block(model) as tokens:
             found = model.forward(batch)
         assert tokens == [len(batch)]
         for one, other in zip(found, expected, strict=True):
@@ -87,7 +88,7 @@ def test_what_it_does_ends_with_the_block(name: str) -> None:
     model = tiny(name)
     batch = next(batches(model))
     before = model.forward(batch).logits
-    with pytest.raises(ZeroDivisionError), pooled(model, batch):
+    with pytest.raises(ZeroDivisionError), pooled(model, model.pool(batch)):
         raise ZeroDivisionError
     with tokens_of_last_block(model) as tokens:
         assert torch.equal(model.forward(batch).logits, before)
@@ -100,7 +101,7 @@ def test_a_model_whose_attention_is_looked_into_is_left_alone() -> None:
     batch, record = next(batches(model)), Record()
     with attending(model, record):
         assert not applies(model)
-        with pooled(model, batch):
+        with pooled(model, model.pool(batch)):
             model.forward(batch)
     assert {weights.shape[2] for weights in record.layers} == {batch.ids.shape[1]}
 
@@ -118,6 +119,16 @@ def test_other_models_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
             return super().forward(*args, **options)
 
     assert not applies(Other(model.network, model.tokenizer, "reads elsewhere"))
+
+
+@pytest.mark.parametrize("narrow", [True, False])
+def test_blocks_of_shared_beginnings_are_narrowed_as_well(narrow: bool) -> None:
+    model = tiny("opt-125m-mini")
+    coded = [model.encode(example) for example in examples()]
+    prefixes = Prefixes(model, 64, last_block=narrow)
+    with tokens_of_last_block(model) as tokens:
+        prefixes.logits([whole(one) for one in coded])
+    assert set(tokens) == ({64 // 8} if narrow else {64})
 
 
 @pytest.mark.parametrize("narrow", [True, False])

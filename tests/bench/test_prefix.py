@@ -75,12 +75,15 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("operator", ["delete", "replace"])
 @pytest.mark.parametrize("pairs", [False, True], ids=["singles", "pairs"])
 @pytest.mark.parametrize("exact", [False, True], ids=["float32", "float64"])
-def test_answers_are_those_of_the_model_itself(name: str, operator: str, pairs: bool, exact: bool) -> None:
+@pytest.mark.parametrize("narrow", [False, True], ids=["whole", "narrow"])
+def test_answers_are_those_of_the_model_itself(
+    name: str, operator: str, pairs: bool, exact: bool, narrow: bool
+) -> None:
     model = double(tiny(name)) if exact else tiny(name)
     coded = encode(model, pairs=pairs)
     keeps = [masks(one.n_units, slot) for slot, one in enumerate(coded)]
     asked = [Job(slot=slot, asker=ask(keep, operator), operator="") for slot, keep in enumerate(keeps)]
-    Engine(model, coded, shortcuts=Shortcuts(prefix=True)).run(asked)
+    Engine(model, coded, shortcuts=Shortcuts(prefix=True, last_block=narrow)).run(asked)
     for job, one, keep in zip(asked, coded, keeps, strict=True):
         expected = alone(model, [remove(model, one, mask, operator) for mask in keep])
         assert np.ptp(expected[:, 0]) > 1e-3, "answers that never change prove nothing"
