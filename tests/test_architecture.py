@@ -42,6 +42,7 @@ TOUCHES_MODELS = {
     "bench/minis.py",
     "bench/language.py",
     "bench/model.py",
+    "bench/pooled.py",
     "bench/train.py",
     "bench/wired.py",
 }
