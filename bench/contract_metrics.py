@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from attrlab.bench.engine import TIMED_OUT, Failure, describe, time_limit
 from attrlab.bench.errors import ContractError
 from attrlab.bench.estimate import formula
 from attrlab.bench.facts import MetricFacts
+from attrlab.bench.failures import TIMED_OUT, Failure, describe, time_limit
 from attrlab.bench.finding import Finding
 from attrlab.bench.registry import Component, load
 from attrlab.bench.score import as_score

@@ -1,27 +1,26 @@
 """Answers questions and runs white-box methods in well-filled batches; the only place that batches and counts.
 
 Askers of all methods, metrics and examples are in flight at once. A question that was asked before, by whomever, is
-not asked of the model again. Batches come from a fixed ladder of shapes (length bucket x rows, the last one filled up
-with copies of its first row), so the logits of a row do not depend, bit for bit, on what else is in its batch.
+not asked of the model again. Batches come from a fixed ladder of shapes (length bucket x rows, the last one of a bucket
+filled up with copies of its first row), so the logits of a row do not depend, bit for bit, on what else is in its
+batch: on a CPU the ladder has fewer rows for the last batch, as long as matrix libraries round as they do with all.
 """
 
 import resource
-import signal
 import sys
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 
 from attrlab.bench.batch import LEAST_TOKENS, Row
-from attrlab.bench.errors import BudgetExceededError, ContractError, NotApplicableError
+from attrlab.bench.errors import BudgetExceededError, NotApplicableError
+from attrlab.bench.failures import TIMED_OUT, Failure, describe, time_limit
 from attrlab.bench.inputs import Encoded
 from attrlab.bench.model import TextModel
 from attrlab.bench.operators import WHOLE, Key, Mask, questions
@@ -40,10 +39,8 @@ SHARED = 0
 TOKEN_BUDGET = 2048
 """Padded tokens of one forward pass."""
 
-TIMED_OUT = "timed out after {:g} s"
-
-Failure = (Exception, SystemExit)
-"""What a method may raise that costs only its own example; an interrupt by the user is none of them."""
+LEAST_ROWS = 8
+"""Rows of a forward pass for each thread: on fewer, matrix libraries round what is made of rows in another order."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -137,6 +134,17 @@ class Engine:
         """Returns how many rows of a padded length one forward pass holds."""
         return max(1, self.token_budget // (length or LENGTHS[0]))
 
+    def filled(self, count: int, length: int) -> int:
+        """Returns how many rows of a padded length are run where so many are asked: all that fit, or half, a quarter...
+
+        Only on a CPU: accelerators choose how to multiply, and so how to round, by the number of rows.
+        """
+        rows, threads = self.rows_of(length), torch.get_num_threads()
+        least = threads * max(LEAST_ROWS, LEAST_TOKENS // length)
+        while self.model.device.type == "cpu" and rows // 2 >= max(count, least):
+            rows //= 2
+        return rows
+
     def _bucket(self, row: Row) -> int:
         shared = self._prefixes is not None and self._prefixes.apply(row)
         return SHARED if shared else self.length_of(len(row.ids))
@@ -226,7 +234,8 @@ class Engine:
         if length == SHARED:
             logits = self._shared(chosen)
         else:
-            logits = self._logits(chosen + chosen[:1] * (rows - len(chosen)), length)[: len(chosen)]
+            copies = self.filled(len(chosen), length) - len(chosen)
+            logits = self._logits(chosen + chosen[:1] * copies, length)[: len(chosen)]
         seconds = (time.perf_counter() - start) / sum(len(row.ids) for row in chosen)
         woken: dict[int, Job] = {}
         for (slot, key), row, answer in zip(names, chosen, logits, strict=True):
@@ -267,30 +276,3 @@ def peak_memory() -> int:
     """Returns the highest resident memory of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-@contextmanager
-def time_limit(seconds: float | None, message: str = "timed out") -> Iterator[None]:
-    """Raises :class:`BudgetExceededError` in the block when it takes longer than ``seconds`` (main thread only)."""
-    if seconds is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def expire(_signal: int, _frame: FrameType | None) -> None:
-        raise BudgetExceededError(message)
-
-    before = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def describe(error: BaseException) -> str:
-    """Returns an error as a reason of one line; our own are already worded for the reader."""
-    text = str(error).strip().partition("\n")[0]
-    if isinstance(error, ContractError | NotApplicableError) and text:
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from attrlab.bench.batch import Batch, Targets
-from attrlab.bench.engine import TIMED_OUT, Engine, Failure, Job, describe, peak_memory, time_limit
+from attrlab.bench.engine import Engine, Job, peak_memory
 from attrlab.bench.errors import ContractError, NotApplicableError
+from attrlab.bench.failures import TIMED_OUT, Failure, describe, time_limit
 from attrlab.bench.inputs import Encoded
 from attrlab.bench.model import TextModel
 from attrlab.bench.removal import whole

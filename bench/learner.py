@@ -15,10 +15,11 @@ from attrlab.bench import minis
 from attrlab.bench import train as trainer
 from attrlab.bench.batch import Row
 from attrlab.bench.descent import Recipe, descend, one_thread
-from attrlab.bench.engine import Engine, Failure, describe
+from attrlab.bench.engine import Engine
 from attrlab.bench.executor import Progress
 from attrlab.bench.explain import Question, outcomes
 from attrlab.bench.facts import MethodFacts
+from attrlab.bench.failures import Failure, describe
 from attrlab.bench.inputs import Encoded, Example
 from attrlab.bench.model import TextModel
 from attrlab.bench.plan import Block, Plan

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 
 from attrlab.bench.model import TextModel
@@ -50,9 +51,31 @@ class _Known(NamedTuple):
         return self.keys, self.values
 
 
+def _attend(
+    _module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Computes attention of one query per row: what torch has for many rounds differently from row to row."""
+    scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, -torch.inf)
+    weights = scores.softmax(-1).nan_to_num()  # a position that may look nowhere sees nothing
+    return (weights @ value).transpose(1, 2), None
+
+
+_USUAL, _NAME = "sdpa", "attrlab-one-query"
+
+AttentionInterface.register(_NAME, _attend)
+
+
 def applies(model: TextModel) -> bool:
     """Whether the model's head reads one position per row, and its blocks are of a kind that is known here."""
-    plain = type(model).forward is TextModel.forward and model.network.config._attn_implementation == "sdpa"
+    plain = type(model).forward is TextModel.forward and model.network.config._attn_implementation == _USUAL
     return plain and model.network.config.model_type in _PROJECTIONS
 
 
@@ -74,11 +97,12 @@ def pooled(model: TextModel, pool: Tensor) -> Iterator[None]:
     narrow = _Narrow(model, pool)
     handles = [
         block.register_forward_pre_hook(narrow, with_kwargs=True),
-        block.register_forward_hook(lambda _block, _args, output: output.expand(-1, narrow.length, -1)),
+        block.register_forward_hook(narrow.widen),
     ]
     try:
         yield
     finally:
+        narrow.config._attn_implementation = _USUAL
         for handle in handles:
             handle.remove()
 
@@ -87,9 +111,9 @@ class _Narrow:
     """Gives a block the states (R, 1, D) at the pooling positions, and the keys and values of all of them."""
 
     def __init__(self, model: TextModel, pool: Tensor) -> None:
-        config = model.network.config
-        self.project = _PROJECTIONS[config.model_type]
-        self.heads, self.layer = config.num_attention_heads, config.num_hidden_layers - 1
+        self.config = model.network.config
+        self.project = _PROJECTIONS[self.config.model_type]
+        self.heads, self.layer = self.config.num_attention_heads, self.config.num_hidden_layers - 1
         self.causal, self.pool, self.length = model.decoder, pool, 0
 
     def __call__(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -102,7 +126,13 @@ class _Narrow:
         masks = [one for one in (*others, kwargs.get("attention_mask")) if isinstance(one, Tensor)]
         at = torch.arange(rows, device=hidden.device)
         seen = {"attention_mask": self._seen(masks, at, keys.shape[2]), "past_key_values": _Known(keys, values)}
+        self.config._attn_implementation = _NAME
         return (hidden[at, self.pool][:, None],), seen
+
+    def widen(self, _block: nn.Module, _args: Any, output: Tensor) -> Tensor:
+        """Returns the output (R, 1, D) of the block in the shape in which the model expects it."""
+        self.config._attn_implementation = _USUAL
+        return output.expand(-1, self.length, -1)
 
     def _seen(self, masks: Sequence[Tensor], at: Tensor, keys: int) -> Tensor | None:
         """Returns where each of the positions may look, (R, 1, 1, K), of where all may; None for everywhere."""

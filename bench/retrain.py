@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from attrlab.bench.engine import Failure, describe
 from attrlab.bench.executor import Executor
 from attrlab.bench.facts import MethodFacts
+from attrlab.bench.failures import Failure, describe
 from attrlab.bench.learner import Course, Lesson, learn
 from attrlab.bench.plan import Block, Column, Plan, training_part
 from attrlab.bench.registry import Component

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from attrlab.bench.engine import Failure, Job, describe
+from attrlab.bench.engine import Job
 from attrlab.bench.facts import MethodFacts
+from attrlab.bench.failures import Failure, describe
 from attrlab.bench.plan import Chunk, Column
 from attrlab.bench.registry import Component
 from attrlab.bench.replicas import Replicate

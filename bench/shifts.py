@@ -2,8 +2,8 @@
 
 import math
 
-from attrlab.bench.engine import Failure, describe
 from attrlab.bench.errors import UserError
+from attrlab.bench.failures import Failure, describe
 from attrlab.bench.plan import Block, Plan, filling
 from attrlab.bench.session import Session
 from attrlab.bench.shift import shift

@@ -1,9 +1,9 @@
 """The engine's answers are the model's own, whoever else asks, and a bad asker harms only itself."""
 
-import time
 from collections.abc import Generator, Iterator, Sequence
 from copy import deepcopy
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from attrlab.bench import testing
+from attrlab.bench.batch import LEAST_TOKENS
 from attrlab.bench.contract import TOLERANCE, quick
-from attrlab.bench.engine import LENGTHS, Engine, Job, time_limit
-from attrlab.bench.errors import BudgetExceededError
+from attrlab.bench.engine import LEAST_ROWS, LENGTHS, TOKEN_BUDGET, Engine, Job, padded_length
 from attrlab.bench.explain import Question, jobs
 from attrlab.bench.inputs import Encoded, Example
 from attrlab.bench.model import TextModel
@@ -92,8 +92,18 @@ def test_answers_are_those_of_the_model_itself(name: str, operator: str, pairs: 
         np.testing.assert_allclose(job.result, expected, rtol=1e-10, atol=1e-12)
 
 
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
 @each_family
-def test_company_and_order_change_no_bit_of_an_answer(name: str) -> None:
+@pytest.mark.parametrize("budget", [512, 2048])
+@pytest.mark.usefixtures("threads")
+def test_company_and_order_change_no_bit_of_an_answer(name: str, budget: int) -> None:
     model = tiny(name)
     coded = encode(model)
     everyone = [(slot, seed) for seed in range(9) for slot in range(len(coded))]
@@ -102,7 +112,7 @@ def test_company_and_order_change_no_bit_of_an_answer(name: str) -> None:
         asked = {
             key: Job(slot=key[0], asker=ask(masks(coded[key[0]].n_units, key[1])), operator="replace") for key in chosen
         }
-        Engine(model, coded, token_budget=512).run(list(asked.values()))
+        Engine(model, coded, token_budget=budget).run(list(asked.values()))
         return {key: job.result for key, job in asked.items()}
 
     together = run(everyone)
@@ -113,6 +123,28 @@ def test_company_and_order_change_no_bit_of_an_answer(name: str) -> None:
         assert np.array_equal(answer, shuffled[key])
     for key, answer in alone.items():
         assert np.array_equal(answer, together[key])
+
+
+def test_a_few_questions_do_not_fill_a_whole_batch(threads: int, rows_run: list[int]) -> None:
+    model = tiny()
+    coded = encode(model)[:1]
+    length = padded_length(len(coded[0].ids), model.max_length)
+    least = threads * max(LEAST_ROWS, LEAST_TOKENS // length)
+    full = TOKEN_BUDGET // length
+    for count in (1, least, least + 1, full // 2 + 1, full):
+        rows_run.clear()
+        keep = np.random.default_rng(0).random((5 * full, coded[0].n_units)) < 0.5
+        keep = np.unique(keep[~keep.all(1)], axis=0)[:count]
+        Engine(model, coded).run([Job(slot=0, asker=ask(keep), operator="replace")])
+        assert len(keep) == count
+        steps = [full // 2**half for half in range(8)]
+        assert rows_run == [min(rows for rows in steps if rows >= max(count, least))]
+
+
+def test_an_accelerator_always_runs_whole_batches() -> None:
+    engine = Engine(tiny(), [])
+    engine.model = SimpleNamespace(device=torch.device("cuda"), max_length=512)  # type: ignore[assignment]
+    assert engine.filled(1, 16) == engine.rows_of(16) == 128
 
 
 def test_a_question_asked_before_is_not_asked_again(rows_run: list[int]) -> None:
@@ -359,14 +391,6 @@ def test_an_interrupt_by_the_user_is_nobodys_failure() -> None:
     coded = encode(model)
     with pytest.raises(KeyboardInterrupt):
         Engine(model, coded).run([Job(slot=0, asker=interrupted(coded[0].n_units), operator="delete")])
-
-
-def test_the_time_limit_is_lifted_afterwards() -> None:
-    with pytest.raises(BudgetExceededError, match="too slow"), time_limit(0.05, "too slow"):
-        time.sleep(5)
-    with time_limit(0.01):
-        pass
-    assert sum(index for index in range(10**6)) > 0  # a forgotten alarm would ring here
 
 
 def test_padded_lengths_come_from_the_ladder() -> None:
