@@ -13,6 +13,9 @@ from attrlab.bench.types import Bools, Ints
 LEAST_TOKENS = 256
 """Padded tokens of a forward pass for one example alone: on fewer, matrix libraries round in another order."""
 
+LEAST_ROWS = 8
+"""Rows of a forward pass for each thread: on fewer, what is computed once a row is rounded in another order."""
+
 
 NOBODY = -1
 """Owner of rows that no example asked for: the meter leaves them out."""

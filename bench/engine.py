@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from attrlab.bench.batch import LEAST_TOKENS, Row
+from attrlab.bench.batch import LEAST_ROWS, LEAST_TOKENS, Row
 from attrlab.bench.errors import BudgetExceededError, NotApplicableError
 from attrlab.bench.failures import TIMED_OUT, Failure, describe, time_limit
 from attrlab.bench.inputs import Encoded
@@ -38,9 +38,6 @@ SHARED = 0
 
 TOKEN_BUDGET = 2048
 """Padded tokens of one forward pass."""
-
-LEAST_ROWS = 8
-"""Rows of a forward pass for each thread: on fewer, matrix libraries round what is made of rows in another order."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attrlab.bench.batch import KeysValues, Row
+from attrlab.bench.batch import LEAST_ROWS, KeysValues, Row
 from attrlab.bench.model import TextModel
 from attrlab.bench.pooled import pooled
 from attrlab.bench.types import Floats, Ints
@@ -117,14 +117,18 @@ class Prefixes:
                     parts.setdefault(key, _Part(ids)).rows.append(index)
                 elif stop < len(ids) and key not in self._known:
                     parts.setdefault(key, _Part(ids[:stop])).goes_on = True
-            todo, rows = list(parts.values()), max(1, self.tokens // (stop - start))
+            todo, rows = list(parts.values()), self._rows(stop - start)
             for first in range(0, len(todo), rows):
                 answers |= self._read(todo[first : first + rows], start, stop)
         return [answers[index] for index in range(len(inputs))]
 
+    def _rows(self, size: int) -> int:
+        """Returns how many blocks of a size are read at once."""
+        return max(torch.get_num_threads() * LEAST_ROWS, self.tokens // size)
+
     def _read(self, parts: Sequence[_Part], start: int, stop: int) -> dict[int, Tensor]:
         """Computes one batch of blocks; returns the logits of the inputs that end there."""
-        rows = max(1, self.tokens // (stop - start))
+        rows = self._rows(stop - start)
         filled = [*parts, *[parts[0]] * (rows - len(parts))]
         ids = np.zeros((rows, stop - start), dtype=np.int64)
         for row, part in zip(ids, filled, strict=True):

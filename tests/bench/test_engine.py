@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from attrlab.bench import testing
-from attrlab.bench.batch import LEAST_TOKENS
+from attrlab.bench.batch import LEAST_ROWS, LEAST_TOKENS
 from attrlab.bench.contract import TOLERANCE, quick
-from attrlab.bench.engine import LEAST_ROWS, LENGTHS, TOKEN_BUDGET, Engine, Job, padded_length
+from attrlab.bench.engine import LENGTHS, TOKEN_BUDGET, Engine, Job, padded_length
 from attrlab.bench.explain import Question, jobs
 from attrlab.bench.inputs import Encoded, Example
 from attrlab.bench.model import TextModel

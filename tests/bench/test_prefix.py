@@ -116,6 +116,22 @@ def test_company_order_and_room_change_no_bit_of_an_answer(name: str) -> None:
         assert np.array_equal(run([key])[key], together[key])
 
 
+@each_decoder
+@pytest.mark.parametrize("threads", [1, 2])
+def test_nor_do_they_where_texts_are_long_and_blocks_few(name: str, threads: int) -> None:
+    model, rng = tiny(name), np.random.default_rng(0)
+    ids = rng.integers(5, model.embedding.shape[0], (30, model.max_length))
+    ids[:, : model.max_length // 2] = ids[0, : model.max_length // 2]
+    order, before = rng.permutation(len(ids)), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        together, shuffled = (Prefixes(model, 256).logits([row(one) for one in some]) for some in (ids, ids[order]))
+    finally:
+        torch.set_num_threads(before)
+    assert np.ptp(together[:, 0]) > 1e-3
+    assert np.array_equal(together[order], shuffled)
+
+
 def brute(inputs: Sequence[Ints]) -> int:
     """Number of different (block, what is read until its end), cut at the ladder."""
     ends = STOPS[1:]
@@ -142,14 +158,13 @@ inputs_alike = st.lists(
 @given(inputs=inputs_alike, capacity=st.sampled_from([2**28, 1]))
 def test_every_beginning_is_read_once_while_there_is_room(inputs: list[Ints], capacity: int) -> None:
     model = tiny("gpt2-mini")
-    prefixes = Prefixes(model, 1, capacity)  # one block per pass: nothing is filled up
+    prefixes = Prefixes(model, 1, capacity)
     passes: list[int] = []
     resume = model.resume
-    model.resume = lambda *args: passes.append(1) or resume(*args)  # type: ignore[method-assign]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefixes, "_rows", lambda _size: 1)  # one block per pass: nothing is filled up
+        patch.setattr(model, "resume", lambda *args: passes.append(1) or resume(*args))
         found = prefixes.logits([row(ids) for ids in inputs])
-    finally:
-        del model.resume  # type: ignore[method-assign]
     np.testing.assert_allclose(found, alone(model, [row(ids) for ids in inputs]), rtol=0, atol=1e-5)
     if capacity > 1:
         assert len(passes) == brute(inputs)
