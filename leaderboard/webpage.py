@@ -64,13 +64,14 @@ def page(board: Board, timings: bool = True) -> str:
 
 
 def _tiles(board: Board, found: Sequence[Table]) -> list[tuple[int, str]]:
-    return [
-        (len(board.datasets), "data set" if len(board.datasets) == 1 else "data sets"),
-        (len({model.name for model in board.models}), "models"),
-        (len(board.methods), "methods"),
-        (len(board.metrics), "metrics"),
-        (sum(cell.n_scored for table in found for cell in table.cells()), "scores"),
+    counts = [
+        (len(board.datasets), "data set"),
+        (len({model.name for model in board.models}), "model"),
+        (len(board.methods), "method"),
+        (len(board.metrics), "metric"),
+        (sum(cell.n_scored for table in found for cell in table.cells()), "score"),
     ]
+    return [(count, name if count == 1 else f"{name}s") for count, name in counts]
 
 
 def _settings(board: Board) -> Pairs:
