@@ -27,7 +27,7 @@ def _bert(block: Any, hidden: Tensor) -> Projected:
 
 
 def _gpt2(block: Any, hidden: Tensor) -> Projected:
-    joint, width = block.attn.c_attn, hidden.shape[-1]
+    joint, width = block.attn.c_attn, block.attn.c_attn.weight.shape[1] // 3
     normed = block.ln_1(hidden).flatten(0, 1)
     both = torch.addmm(joint.bias[width:], normed, joint.weight[:, width:]).view(*hidden.shape[:2], 2, width)
     return both[:, :, 0], both[:, :, 1]

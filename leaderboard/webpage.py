@@ -64,14 +64,13 @@ def page(board: Board, timings: bool = True) -> str:
 
 
 def _tiles(board: Board, found: Sequence[Table]) -> list[tuple[int, str]]:
-    counts = [
-        (len(board.datasets), "data set"),
-        (len({model.name for model in board.models}), "model"),
-        (len(board.methods), "method"),
-        (len(board.metrics), "metric"),
-        (sum(cell.n_scored for table in found for cell in table.cells()), "score"),
-    ]
-    return [(count, name if count == 1 else f"{name}s") for count, name in counts]
+    models, scores = (
+        {model.name for model in board.models},
+        sum(cell.n_scored for table in found for cell in table.cells()),
+    )
+    counts = (len(board.datasets), len(models), len(board.methods), len(board.metrics), scores)
+    names = ("data set", "model", "method", "metric", "score")
+    return [(count, name + "s" * (count != 1)) for count, name in zip(counts, names, strict=True)]
 
 
 def _settings(board: Board) -> Pairs:
