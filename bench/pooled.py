@@ -136,8 +136,8 @@ class _Narrow:
 
     def _seen(self, masks: Sequence[Tensor], at: Tensor, keys: int) -> Tensor | None:
         """Returns where each of the positions may look, (R, 1, 1, K), of where all may; None for everywhere."""
-        for mask in masks:
-            return mask.expand(len(at), -1, self.length, -1)[at, :, self.pool][:, :, None]
+        if masks:
+            return masks[0].expand(len(at), -1, self.length, -1)[at, :, self.pool][:, :, None]
         if self.causal:
             last = keys - self.length + self.pool
             return (torch.arange(keys, device=at.device) <= last[:, None])[:, None, None]

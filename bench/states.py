@@ -152,10 +152,10 @@ def blocks(model: TextModel) -> Sequence[nn.Module]:
     """
     for path in _BLOCKS:
         try:
-            blocks: Sequence[nn.Module] = attrgetter(path)(model.network.base_model)
+            found: Sequence[nn.Module] = attrgetter(path)(model.network.base_model)
         except AttributeError:
             continue
-        return blocks
+        return found
     raise UserError(
         f"model {model.name!r} ({type(model.network).__name__}) keeps its blocks in none of: {', '.join(_BLOCKS)}; "
         "hidden states need an architecture such as BERT, GPT-2 or OPT"

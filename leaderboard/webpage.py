@@ -64,10 +64,8 @@ def page(board: Board, timings: bool = True) -> str:
 
 
 def _tiles(board: Board, found: Sequence[Table]) -> list[tuple[int, str]]:
-    models, scores = (
-        {model.name for model in board.models},
-        sum(cell.n_scored for table in found for cell in table.cells()),
-    )
+    models = {model.name for model in board.models}
+    scores = sum(cell.n_scored for table in found for cell in table.cells())
     counts = (len(board.datasets), len(models), len(board.methods), len(board.metrics), scores)
     names = ("data set", "model", "method", "metric", "score")
     return [(count, name + "s" * (count != 1)) for count, name in zip(counts, names, strict=True)]
